@@ -1,0 +1,77 @@
+"""`GET /v1/models` and `GET /v1/models/{name}`: what is served."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, Field
+
+from reward_proto.score import Granularity
+
+
+class ModelKind(StrEnum):
+    """What a reward model's head puts out."""
+
+    TOKEN_CLASSIFICATION = "token_classification"
+    SEQUENCE_CLASSIFICATION = "sequence_classification"
+    SEQUENCE_REGRESSION = "sequence_regression"
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the model's score is the probability of "no error"."""
+        return self is not ModelKind.SEQUENCE_REGRESSION
+
+
+class ModelState(StrEnum):
+    """Where a model stands in its life."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    UNLOADED = "unloaded"
+
+
+class Calibration(BaseModel):
+    """Mean and standard deviation of the model's scores over its training responses.
+
+    The paper z-scores the completeness reward with these (arXiv 2306.01693, section 3.3).
+    """
+
+    mean: float = Field(allow_inf_nan=False)
+    std: float = Field(gt=0, allow_inf_nan=False)
+
+
+class ModelInfo(BaseModel):
+    """A served reward model.
+
+    Attributes:
+        name: What requests call it.
+        version: Digest of weights, tokenizer and manifest; pin it as `name@version`.
+        aliases: Moving names of this version, such as `latest`.
+        kind: What its head puts out.
+        granularity: What its segments are.
+        labels: Class names by index; empty for a regressor.
+        template: The input's prefix, with `{field}` for each named input.
+        max_tokens: Longest input in the model's own tokens.
+        runtime: Backend and precision.
+        calibration: Statistics of its scores; null if none were recorded.
+        digest: Full digest that `version` abbreviates.
+        state: Where it stands.
+    """
+
+    name: str
+    version: str
+    aliases: list[str] = Field(default_factory=list)
+    kind: ModelKind
+    granularity: Granularity
+    labels: list[str] = Field(default_factory=list)
+    template: str
+    max_tokens: int
+    runtime: str
+    calibration: Calibration | None = None
+    digest: str
+    state: ModelState
+
+
+class ModelList(BaseModel):
+    """Every served model."""
+
+    models: list[ModelInfo]

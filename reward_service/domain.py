@@ -1,0 +1,98 @@
+"""The values that flow through the service, each made by the stage before: text, spans, token ids, batch."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_proto.models import ModelKind
+from reward_proto.score import Granularity
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A half-open range of Unicode code points in a text."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextItem:
+    """What a caller sent for one response; the inside of the wire's `ScoreItem`."""
+
+    prompt: str
+    response: str
+    fields: dict[str, str] = field(default_factory=dict)
+    segments: dict[Granularity, tuple[Span, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """A response and its segments, in order and not overlapping."""
+
+    item: TextItem
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One model input.
+
+    Attributes:
+        input_ids: [L] int64 token ids, special tokens included.
+        readout: [S] int64 positions in `input_ids` at which a span model's class is read, one a segment, in order.
+            Empty for sequence models, whose head reads the whole input.
+        spans: The S segments the read-outs belong to; one covering span for a sequence model.
+        truncated_tokens: Tokens cut from the field that the manifest allows to be cut.
+    """
+
+    input_ids: NDArray[np.int64]
+    readout: NDArray[np.int64]
+    spans: tuple[Span, ...]
+    truncated_tokens: int = 0
+
+    @property
+    def length_tokens(self) -> int:
+        """Number of real tokens."""
+        return int(self.input_ids.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Encoded items padded to one length.
+
+    Attributes:
+        input_ids: [B, T] int64, the model's pad id where `attention_mask` is 0.
+        attention_mask: [B, T] int64, 1 = a real token.
+        readouts: B arrays of positions, as in `Encoded.readout`.
+    """
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+    readouts: tuple[NDArray[np.int64], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What `core.align` must know of a model to turn logits into scores.
+
+    Attributes:
+        kind: What the head puts out.
+        labels: Class names by index; empty for a regressor.
+        ok_label: The class that means "no error"; empty for a regressor.
+    """
+
+    kind: ModelKind
+    labels: tuple[str, ...] = ()
+    ok_label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSpan:
+    """A segment with its score; the inside of the wire's `SegmentScore`."""
+
+    span: Span
+    score: float
+    label: str | None
+    logits: tuple[float, ...]
