@@ -96,3 +96,19 @@ class ScoredSpan:
     score: float
     label: str | None
     logits: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemScore:
+    """What one model says of one response.
+
+    Attributes:
+        segments: The S scored segments in order; none for a blank response.
+        sequence_score: Mean of the segments for a classifier, the scalar for a regressor; None where a span model
+            had nothing to read. A sequence model scores a blank response too, so this may stand without segments.
+        truncated_tokens: Input tokens that were cut, where the manifest allows it.
+    """
+
+    segments: tuple[ScoredSpan, ...]
+    sequence_score: float | None
+    truncated_tokens: int = 0

@@ -1,0 +1,60 @@
+"""ONNX Runtime: the path that serves with neither torch nor transformers installed."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from reward_service.domain import Batch
+from reward_service.errors import ModelFailedError
+
+OUTPUT = "logits"
+"""The one output that an exported model has."""
+
+
+class OnnxBackend:
+    """One ONNX Runtime session.
+
+    Args:
+        path: The exported graph: `input_ids` and `attention_mask` [B, T] int64 in, `logits` out.
+        threads: Threads of one inference; at least 1.
+        device: `cpu`, `cuda` or `cuda:N`.
+        precision: Of the exported graph; it only names the runtime here.
+
+    Raises:
+        ValueError: This onnxruntime build cannot use the device.
+    """
+
+    def __init__(self, path: Path, *, threads: int, device: str = "cpu", precision: str = "fp32") -> None:
+        self.runtime = f"onnxruntime-{precision}"
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Idle threads that spin would take the cores from the tokenizer and from the other models' sessions.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=[_provider(device)])
+
+    def infer(self, batch: Batch) -> NDArray[np.float32]:
+        """Compute logits; see `core.backend.Backend`."""
+        feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        try:
+            (logits,) = self._session.run([OUTPUT], feed)
+        except Exception as error:
+            raise ModelFailedError(f"onnxruntime failed on a batch of {batch.input_ids.shape}") from error
+        return np.asarray(logits, dtype=np.float32)
+
+    def close(self) -> None:
+        """Free the session."""
+        del self._session
+
+
+def _provider(device: str) -> str | tuple[str, dict[str, str]]:
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return "CPUExecutionProvider"
+    available = onnxruntime.get_available_providers()
+    if kind != "cuda" or "CUDAExecutionProvider" not in available:
+        raise ValueError(f"onnxruntime cannot use device {device!r}; this build has {', '.join(available)}")
+    return "CUDAExecutionProvider", {"device_id": index or "0"}

@@ -1,0 +1,68 @@
+"""PyTorch: the reference path, and the one for a GPU or for bf16."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+from reward_proto.models import ModelKind
+from reward_service.domain import Batch
+from reward_service.errors import ModelFailedError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""Precisions that this backend computes in."""
+
+
+class TorchBackend:
+    """A transformers model in evaluation mode.
+
+    Args:
+        model_dir: `config.json` and `model.safetensors`; pickled weights and remote code are refused.
+        kind: Chooses the head's class.
+        threads: torch's thread count. It is one number for the whole process: the last backend made sets it.
+        device: `cpu`, `cuda` or `cuda:N`.
+        precision: `fp32` or `bf16`.
+
+    Raises:
+        ValueError: An unknown precision, or a device that this torch build lacks.
+        OSError: Files are missing.
+    """
+
+    def __init__(
+        self, model_dir: Path, kind: ModelKind, *, threads: int, device: str = "cpu", precision: str = "fp32"
+    ) -> None:
+        if precision not in DTYPES:
+            raise ValueError(f"torch serves {', '.join(DTYPES)}, not {precision!r}")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"torch finds no device {device!r}")
+        self.runtime = f"torch-{precision}"
+        self._device = torch.device(device)
+        torch.set_num_threads(threads)
+        is_span_model = kind is ModelKind.TOKEN_CLASSIFICATION
+        architecture: Any = AutoModelForTokenClassification if is_span_model else AutoModelForSequenceClassification
+        self._model = architecture.from_pretrained(
+            model_dir, use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype=DTYPES[precision]
+        )
+        self._model.to(self._device).eval()
+
+    def infer(self, batch: Batch) -> NDArray[np.float32]:
+        """Compute logits; see `core.backend.Backend`."""
+        try:
+            with torch.inference_mode():
+                output = self._model(
+                    input_ids=torch.from_numpy(batch.input_ids).to(self._device),
+                    attention_mask=torch.from_numpy(batch.attention_mask).to(self._device),
+                )
+                logits: NDArray[np.float32] = output.logits.float().cpu().numpy()
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise ModelFailedError(f"torch failed on a batch of {batch.input_ids.shape}") from error
+        return logits
+
+    def close(self) -> None:
+        """Free the weights."""
+        del self._model
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
