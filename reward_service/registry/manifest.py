@@ -55,6 +55,8 @@ class Manifest(BaseModel):
             raise ValueError(f"a classifier needs at least two labels and ok_label among them, got {self.labels}")
         if not self.kind.is_classifier and (self.labels or self.ok_label):
             raise ValueError("a regressor has no labels")
+        if self.kind is not ModelKind.TOKEN_CLASSIFICATION and self.granularity is not Granularity.SEQUENCE:
+            raise ValueError(f"a {self.kind.value} model scores the whole sequence, not each {self.granularity.value}")
         return self
 
     @property

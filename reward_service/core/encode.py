@@ -1,0 +1,210 @@
+"""Segments to token ids: `prefix <sep> segment <sep> segment ...`, read at the separator before each segment."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from string import Formatter
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from reward_proto.models import ModelKind
+from reward_service.domain import Encoded, Segmented, Span
+from reward_service.errors import InvalidRequestError, MissingFieldError, TooLongError
+
+PROMPT_FIELD = "prompt"
+"""The template field that every item has."""
+
+PREFIX_CACHE_SIZE = 512
+"""Prefixes whose token ids are kept: the samples of one prompt come close together."""
+
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SEPARATORS = ("[SEP]", "</s>", "<sep>", "<eos>", "<|endoftext|>")
+_PADS = ("[PAD]", "<pad>", "<|padding|>", "<|pad|>")
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What the encoder must know of a model.
+
+    Attributes:
+        template: The input's prefix, with `{field}` for each named input. `{prompt}` is always there.
+        kind: Span models get read-outs; sequence models none.
+        max_tokens: Longest input, special tokens included.
+        cut_field: The one field whose end may be cut to fit; too long is an error when absent.
+    """
+
+    template: str
+    kind: ModelKind
+    max_tokens: int
+    cut_field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Prefix:
+    """A tokenized prefix.
+
+    Attributes:
+        ids: Its token ids, no special tokens.
+        cut_from: Index of the cut field's first token, and `cut_to` one past its last; equal when nothing can be cut.
+    """
+
+    ids: tuple[int, ...]
+    cut_from: int
+    cut_to: int
+
+
+def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
+    """Split a template into pairs of literal text and the field that follows it (None at the end).
+
+    Raises:
+        ValueError: A brace is unbalanced, or a field is not a bare name (conversions and formats are refused).
+    """
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"template {template!r}: {error}") from error
+    for _, name, form, conversion in parts:
+        if name is not None and (not _FIELD_NAME.fullmatch(name) or form or conversion):
+            raise ValueError(f"template {template!r}: only bare {{field}} names are allowed, got {{{name}}}")
+    return tuple((literal, name) for literal, name, _, _ in parts)
+
+
+class InputEncoder:
+    """Turns segmented responses into one model's inputs. Safe to use from several threads.
+
+    The separator is the token that the tokenizer's post-processor ends an input with (BERT's [SEP], RoBERTa's and
+    T5's </s>), or else a separator or end token by its usual name.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, manifest_like: InputSpec) -> None:
+        """Prepare a tokenizer, which the encoder takes over, and parse the template.
+
+        Raises:
+            ValueError: The template or `cut_field` is malformed, or the tokenizer has no separator.
+        """
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        # Text such as "[SEP]" in a response stays text: it must not add a separator and shift the read-outs.
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self._spec = manifest_like
+        self._parts = parse_template(manifest_like.template)
+        names = [name for _, name in self._parts if name is not None]
+        if manifest_like.cut_field is not None and names.count(manifest_like.cut_field) != 1:
+            raise ValueError(f"cut_field {manifest_like.cut_field!r} must stand in the template exactly once")
+        self._begin, self._end = _special_ids(tokenizer)
+        separator_id = self._end[0] if self._end else _first_known(tokenizer, _SEPARATORS)
+        if separator_id is None:
+            raise ValueError("the tokenizer adds no end token and has no known separator")
+        pad_id = _first_known(tokenizer, _PADS)
+        self.separator_id = separator_id
+        self.pad_id = separator_id if pad_id is None else pad_id
+        self._prefix = lru_cache(maxsize=PREFIX_CACHE_SIZE)(self._tokenize_prefix)
+
+    def encode(self, segmented: Segmented) -> Encoded:
+        """Assemble one input.
+
+        Args:
+            segmented: The response and its segments. A sequence model takes one segment, or none for a blank response.
+
+        Returns:
+            Token ids and read-outs. A sequence model's `spans` is always one span: `Span(0, 0)` for a blank response.
+
+        Raises:
+            MissingFieldError: The template names a field that the item lacks.
+            TooLongError: Over `max_tokens`, also after cutting what may be cut.
+            InvalidRequestError: A text holds lone surrogates, or a sequence model got several segments.
+        """
+        spans = segmented.spans if self._spec.kind is ModelKind.TOKEN_CLASSIFICATION else _whole(segmented)
+        prefix = self._prefix(*self._render(segmented))
+        response = segmented.item.response
+        texts = [" " + response[span.start : span.end] for span in spans]
+        _check_unicode("response", response)
+        body: list[int] = []
+        readout: list[int] = []
+        for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False):
+            readout.append(len(body))
+            body.append(self.separator_id)
+            body.extend(encoding.ids)
+        length = len(self._begin) + len(prefix.ids) + len(body) + len(self._end)
+        cut = max(0, length - self._spec.max_tokens)
+        if cut > prefix.cut_to - prefix.cut_from:
+            raise TooLongError(
+                f"the input has {length} tokens, the model takes {self._spec.max_tokens}"
+                + (f", and cutting all of {self._spec.cut_field!r} is not enough" if self._spec.cut_field else ""),
+                length_tokens=length,
+                max_tokens=self._spec.max_tokens,
+            )
+        kept = [*self._begin, *prefix.ids[: prefix.cut_to - cut], *prefix.ids[prefix.cut_to :]]
+        offset = len(kept)
+        is_span_model = self._spec.kind is ModelKind.TOKEN_CLASSIFICATION
+        return Encoded(
+            input_ids=np.array(kept + body + list(self._end), dtype=np.int64),
+            readout=np.array([offset + position for position in readout] if is_span_model else [], dtype=np.int64),
+            spans=spans,
+            truncated_tokens=cut,
+        )
+
+    def _render(self, segmented: Segmented) -> tuple[str, int, int]:
+        """Fill the template; returns the text and the cut field's range in it."""
+        text, cut_start, cut_end = "", 0, 0
+        fields = {**segmented.item.fields, PROMPT_FIELD: segmented.item.prompt}
+        for literal, name in self._parts:
+            text += literal
+            if name is None:
+                continue
+            value = fields.get(name)
+            if value is None:
+                raise MissingFieldError(f"the model's template needs the field {name!r}", field=name)
+            _check_unicode(name, value)
+            if name == self._spec.cut_field:
+                cut_start, cut_end = len(text), len(text) + len(value)
+            text += value
+        return text, cut_start, cut_end
+
+    def _tokenize_prefix(self, text: str, cut_start: int, cut_end: int) -> _Prefix:
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        cuttable = [i for i, (start, end) in enumerate(encoding.offsets) if end > cut_start and start < cut_end]
+        if not cuttable:
+            return _Prefix(tuple(encoding.ids), 0, 0)
+        return _Prefix(tuple(encoding.ids), cuttable[0], cuttable[-1] + 1)
+
+
+def _whole(segmented: Segmented) -> tuple[Span, ...]:
+    if len(segmented.spans) == 1:
+        return segmented.spans
+    if segmented.spans or segmented.item.response.strip():
+        raise InvalidRequestError(f"a sequence model takes one segment, got {len(segmented.spans)}")
+    return (Span(0, 0),)
+
+
+def _check_unicode(name: str, text: str) -> None:
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(f"{name!r} is not valid Unicode at character {error.start}", field=name) from error
+
+
+def _special_ids(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Ids that the tokenizer's post-processor puts before and after an input, found on a word of its vocabulary."""
+    for probe in _plain_tokens(tokenizer):
+        encoding = tokenizer.encode(probe)
+        mask = encoding.special_tokens_mask
+        if 0 in mask:
+            first, last = mask.index(0), len(mask) - mask[::-1].index(0)
+            return tuple(encoding.ids[:first]), tuple(encoding.ids[last:])
+    raise ValueError("the tokenizer gives no token for any of its own words")
+
+
+def _plain_tokens(tokenizer: Tokenizer) -> Iterator[str]:
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    return (token for token in tokenizer.get_vocab() if token not in special)
+
+
+def _first_known(tokenizer: Tokenizer, names: tuple[str, ...]) -> int | None:
+    ids = (tokenizer.token_to_id(name) for name in names)
+    return next((found for found in ids if found is not None), None)

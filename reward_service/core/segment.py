@@ -1,0 +1,133 @@
+"""Text to segments: sentences by sentencex, sub-sentences by the paper's rule, paragraphs at blank lines.
+
+Spans are half-open ranges of Unicode code points of the text as it was given. They are trimmed of white space,
+non-blank, in order and apart; what lies between them is white space.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import sentencex
+
+from reward_proto.score import Granularity
+from reward_service.domain import Span
+from reward_service.errors import InvalidRequestError
+
+SEGMENTER_VERSION = "sentencex-1"
+"""Goes into every manifest: sentencex's major version and these rules. Raise it with any change that moves a span."""
+
+MIN_SUB_SENTENCE_WORDS = 5
+"""A piece with fewer words joins its neighbour (arXiv 2306.01693, released code)."""
+
+_SUB_SENTENCE_END = (",", ";", "!", "?")
+_WORD = re.compile(r"\S+")
+_BLANK_LINE = re.compile(r"\n\s*\n")
+# sentencex 1.0 panics where white space of several UTF-8 bytes stands before a full stop. A blank for a blank keeps
+# every offset.
+_ASCII_BLANKS = {code: " " for code in range(0x80, 0x3001) if chr(code).isspace()}
+
+
+def segment_text(text: str, granularity: Granularity, language: str = "en") -> tuple[Span, ...]:
+    """Divide a text.
+
+    Args:
+        text: Any text; a blank one has no segments.
+        granularity: How finely. `sequence` is the trimmed whole.
+        language: ISO 639 code that chooses sentencex's abbreviations and marks; unknown ones fall back to English.
+
+    Returns:
+        Trimmed, non-blank spans in order, in code points of `text`.
+
+    Raises:
+        InvalidRequestError: The text holds lone surrogates, or the segmenter cannot divide it.
+
+    Source: Wu et al., arXiv 2306.01693: sub-sentences for relevance, sentences for factuality, the sequence for
+        completeness.
+    """
+    if granularity is Granularity.SEQUENCE:
+        return _trimmed(text, [(0, len(text))])
+    if granularity is Granularity.PARAGRAPH:
+        return _trimmed(text, _paragraphs(text))
+    sentences = _trimmed(text, _sentences(text, language))
+    if granularity is Granularity.SENTENCE:
+        return sentences
+    return tuple(piece for sentence in sentences for piece in _sub_sentences(text, sentence))
+
+
+def check_spans(text: str, spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Check spans that a caller sent in place of the segmenter's.
+
+    Args:
+        text: The response.
+        spans: Half-open code-point spans; they need not cover the text.
+
+    Returns:
+        The same spans.
+
+    Raises:
+        InvalidRequestError: A span is empty, blank, out of range, out of order or overlaps the one before.
+    """
+    previous_end = 0
+    for index, span in enumerate(spans):
+        where = f"segment {index} [{span.start}, {span.end})"
+        if not 0 <= span.start < span.end <= len(text):
+            raise InvalidRequestError(f"{where} is empty or outside the response's {len(text)} characters")
+        if span.start < previous_end:
+            raise InvalidRequestError(f"{where} overlaps the segment before it, or is out of order")
+        if text[span.start : span.end].isspace():
+            raise InvalidRequestError(f"{where} is blank")
+        previous_end = span.end
+    return tuple(spans)
+
+
+def _trimmed(text: str, ranges: Iterable[tuple[int, int]]) -> tuple[Span, ...]:
+    spans = []
+    for start, end in ranges:
+        piece = text[start:end]
+        body = piece.strip()
+        if body:
+            first = start + len(piece) - len(piece.lstrip())
+            spans.append(Span(first, first + len(body)))
+    return tuple(spans)
+
+
+def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    for gap in _BLANK_LINE.finditer(text):
+        yield start, gap.start()
+        start = gap.end()
+    yield start, len(text)
+
+
+def _sentences(text: str, language: str) -> list[tuple[int, int]]:
+    if not text.strip():
+        return []
+    plain = text if text.isascii() else text.translate(_ASCII_BLANKS)
+    try:
+        boundaries = sentencex.get_sentence_boundaries(language, plain)
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(f"the text is not valid Unicode: {error.reason}") from error
+    except BaseException as error:
+        # A Rust panic is no Exception; left alone it would end the thread that serves every caller.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InvalidRequestError(f"the sentence segmenter cannot divide this text: {error}") from error
+    return [(boundary["start_index"], boundary["end_index"]) for boundary in boundaries]
+
+
+def _sub_sentences(text: str, sentence: Span) -> list[Span]:
+    """Split after a word that ends in `, ; ! ?`; a short piece joins the next one, the last joins the one before."""
+    pieces: list[Span] = []
+    start, words = sentence.start, 0
+    for word in _WORD.finditer(text, sentence.start, sentence.end):
+        if words == 0:
+            start = word.start()
+        words += 1
+        if word.group().endswith(_SUB_SENTENCE_END) and words >= MIN_SUB_SENTENCE_WORDS:
+            pieces.append(Span(start, word.end()))
+            words = 0
+    if words >= MIN_SUB_SENTENCE_WORDS or not pieces:
+        pieces.append(Span(start, sentence.end))
+    elif words:
+        pieces[-1] = Span(pieces[-1].start, sentence.end)
+    return pieces

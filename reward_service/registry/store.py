@@ -1,0 +1,301 @@
+"""The model store: immutable versions, aliases that move, digests that are checked, publishing that is all or nothing.
+
+Layout::
+
+    STORE/NAME/VERSION/{manifest.json,config.json,model.safetensors,tokenizer.json,...,digests.json}
+    STORE/NAME/VERSION.exports/onnxruntime-fp32/{model.onnx,export.json}     derived; never changes the version
+    STORE/NAME/aliases.json                                                  {"latest": VERSION, ...}
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from tokenizers import Tokenizer
+
+from reward_service.core.segment import SEGMENTER_VERSION
+from reward_service.errors import StoreError
+from reward_service.registry import files as model_files
+from reward_service.registry.manifest import Manifest
+
+VERSION_LENGTH = 12
+"""Hex digits of the digest that make a version's name."""
+
+DEFAULT_ALIAS = "latest"
+ALIASES_FILE = "aliases.json"
+EXPORT_FILE = "export.json"
+ONNX_FILE = "model.onnx"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_VERSION = re.compile(rf"[0-9a-f]{{{VERSION_LENGTH}}}")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A version in the store.
+
+    Attributes:
+        name: The model's name.
+        version: The first digits of `digest`.
+        digest: SHA-256 over weights, tokenizer, config and manifest, in hex.
+        aliases: Moving names that point at this version now.
+        manifest: What the model says of itself.
+        path: The directory of its files.
+    """
+
+    name: str
+    version: str
+    digest: str
+    aliases: tuple[str, ...]
+    manifest: Manifest
+    path: Path
+
+    def load_tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, a fresh one at each call.
+
+        Raises:
+            StoreError: tokenizer.json cannot be read.
+        """
+        path = self.path / model_files.TOKENIZER_FILE
+        try:
+            return Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise StoreError(f"{path}: {error}") from error
+
+    def export_path(self, runtime: str) -> Path:
+        """Where an export of this version for a runtime, such as `onnxruntime-fp32`, lies or would lie."""
+        return self.path.with_name(f"{self.version}.exports") / runtime
+
+    def onnx_path(self, precision: str = "fp32") -> Path:
+        """The exported ONNX file, verified against the digests in its export.json.
+
+        Raises:
+            StoreError: Not exported, changed since, or made from another version.
+        """
+        directory = self.export_path(f"onnxruntime-{precision}")
+        if not directory.is_dir():
+            raise StoreError(
+                f"{self.name}@{self.version} has no onnxruntime {precision} export: run `reward-service export "
+                f"{self.name} --runtime onnxruntime --precision {precision}`"
+            )
+        report = model_files.read_json_object(directory / EXPORT_FILE)
+        if report.get("version") != self.version or not isinstance(report.get("files"), dict):
+            raise StoreError(f"{directory / EXPORT_FILE}: is not the report of an export of {self.version}")
+        model_files.verify_files(
+            directory, {**report["files"], EXPORT_FILE: model_files.sha256_of(directory / EXPORT_FILE)}
+        )
+        return directory / ONNX_FILE
+
+
+class Store:
+    """A directory of published models. Several processes may read and publish at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def publish(self, files: Path, manifest: Manifest, aliases: Sequence[str] = (DEFAULT_ALIAS,)) -> Published:
+        """Copy a model's files into the store as a version, then point aliases at it.
+
+        A reader sees the whole version or none of it. The same content is the same version, whoever publishes it.
+
+        Args:
+            files: A directory with config.json, model.safetensors, tokenizer.json and what else belongs to the model.
+            manifest: Written as manifest.json, in place of one that is there.
+            aliases: Names that point at this version from now on.
+
+        Raises:
+            StoreError: A file is missing or refused, or an alias is no alias.
+        """
+        for alias in aliases:
+            _check_alias(alias)
+        sources = [path for path in model_files.check_model_directory(files) if path.name not in _OWN_FILES]
+        model_dir = self._model_dir(manifest.name)
+        model_dir.mkdir(parents=True, exist_ok=True)
+        with _staging(model_dir) as staged:
+            for source in sources:
+                _copy_durably(source, staged / source.name)
+            text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
+            model_files.write_durably(staged / model_files.MANIFEST_FILE, text.encode())
+            digests = {path.name: model_files.sha256_of(path) for path in sorted(staged.iterdir())}
+            model_files.write_durably(staged / model_files.DIGESTS_FILE, _pretty(digests))
+            version = model_files.combined_digest(digests)[:VERSION_LENGTH]
+            _move_into_place(staged, model_dir / version)
+        self._point(manifest.name, version, aliases)
+        return self.resolve(f"{manifest.name}@{version}")
+
+    def resolve(self, reference: str) -> Published:
+        """Find a version and verify every file of it.
+
+        Args:
+            reference: `name` (its `latest`), `name@alias` or `name@version`.
+
+        Raises:
+            StoreError: No such model, alias or version; or a file was changed, or is refused.
+        """
+        name, _, which = reference.partition("@")
+        self._check_name(name)
+        version = self._version_of(name, which or DEFAULT_ALIAS)
+        published = self._read(name, version)
+        model_files.check_model_directory(published.path)
+        model_files.verify_files(published.path, _read_digests(published.path))
+        return published
+
+    def list(self) -> list[Published]:
+        """Every version in the store by name, then version; their weights are not verified.
+
+        Raises:
+            StoreError: A version's manifest or digests cannot be read.
+        """
+        found: list[Published] = []
+        for model_dir in sorted(self.root.iterdir()) if self.root.is_dir() else []:
+            if model_dir.is_dir() and _NAME.fullmatch(model_dir.name):
+                versions = sorted(path.name for path in model_dir.iterdir() if _VERSION.fullmatch(path.name))
+                found.extend(self._read(model_dir.name, version) for version in versions)
+        return found
+
+    def publish_export(self, published: Published, runtime: str, files: Path, report: dict[str, Any]) -> Path:
+        """Put a derived form of a version beside it, in place of an earlier one.
+
+        Args:
+            published: The version it was made from.
+            runtime: Such as `onnxruntime-fp32`.
+            files: A directory with the derived files.
+            report: Figures of the parity check; the version and the files' digests are added.
+
+        Returns:
+            The export's directory.
+        """
+        target = published.export_path(runtime)
+        target.parent.mkdir(exist_ok=True)
+        with _staging(target.parent) as staged:
+            for source in model_files.check_directory(files):
+                _copy_durably(source, staged / source.name)
+            digests = {path.name: model_files.sha256_of(path) for path in sorted(staged.iterdir())}
+            full = {**report, "version": published.version, "runtime": runtime, "files": digests}
+            model_files.write_durably(staged / EXPORT_FILE, _pretty(full))
+            with _locked(target.parent):
+                if target.exists():
+                    shutil.rmtree(target)
+                _move_into_place(staged, target)
+        return target
+
+    def _model_dir(self, name: str) -> Path:
+        self._check_name(name)
+        return self.root / name
+
+    def _check_name(self, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise StoreError(f"{name!r} is not a model name")
+
+    def _version_of(self, name: str, which: str) -> str:
+        if _VERSION.fullmatch(which):
+            return which
+        aliases = self._aliases(name)
+        if which not in aliases:
+            known = ", ".join(sorted(aliases)) or "none"
+            raise StoreError(f"{self.root / name}: no alias {which!r} (there is: {known})")
+        return aliases[which]
+
+    def _aliases(self, name: str) -> dict[str, str]:
+        path = self._model_dir(name) / ALIASES_FILE
+        if not path.parent.is_dir():
+            raise StoreError(f"{path.parent}: no such model")
+        aliases = model_files.read_json_object(path) if path.exists() else {}
+        for alias, version in aliases.items():
+            if not isinstance(version, str) or not _VERSION.fullmatch(version):
+                raise StoreError(f"{path}: alias {alias!r} does not name a version")
+        return aliases
+
+    def _read(self, name: str, version: str) -> Published:
+        directory = self._model_dir(name) / version
+        if not directory.is_dir() or directory.is_symlink():
+            raise StoreError(f"{directory}: no such version")
+        digest = model_files.combined_digest(_read_digests(directory))
+        if not digest.startswith(version):
+            raise StoreError(f"{directory / model_files.DIGESTS_FILE}: changed since it was published")
+        path = directory / model_files.MANIFEST_FILE
+        try:
+            manifest = Manifest.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise StoreError(f"{path}: {error}") from error
+        if manifest.name != name:
+            raise StoreError(f"{path}: says {manifest.name!r}, but the model is {name!r}")
+        if manifest.segmenter.version != SEGMENTER_VERSION:
+            raise StoreError(f"{path}: needs segmenter {manifest.segmenter.version}, this is {SEGMENTER_VERSION}")
+        pointing = tuple(sorted(alias for alias, target in self._aliases(name).items() if target == version))
+        return Published(name, version, digest, pointing, manifest, directory)
+
+    def _point(self, name: str, version: str, aliases: Sequence[str]) -> None:
+        model_dir = self._model_dir(name)
+        with _locked(model_dir):
+            merged = {**self._aliases(name), **dict.fromkeys(aliases, version)}
+            staged = model_dir / f".{ALIASES_FILE}.{os.getpid()}"
+            model_files.write_durably(staged, _pretty(merged))
+            staged.replace(model_dir / ALIASES_FILE)
+            model_files.sync_directory(model_dir)
+
+
+_OWN_FILES = frozenset({model_files.MANIFEST_FILE, model_files.DIGESTS_FILE})
+
+
+def _check_alias(alias: str) -> None:
+    if not _NAME.fullmatch(alias) or _VERSION.fullmatch(alias):
+        raise StoreError(
+            f"{alias!r} is not an alias: use letters, digits, '_', '.' and '-', and nothing like a version"
+        )
+
+
+def _pretty(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _read_digests(directory: Path) -> dict[str, str]:
+    digests = model_files.read_json_object(directory / model_files.DIGESTS_FILE)
+    if not digests or not all(isinstance(value, str) for value in digests.values()):
+        raise StoreError(f"{directory / model_files.DIGESTS_FILE}: lists no digests")
+    return digests
+
+
+def _copy_durably(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+    with target.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _move_into_place(staged: Path, target: Path) -> None:
+    """Rename a finished directory; if the same version is there already, leave that one."""
+    model_files.sync_directory(staged)
+    try:
+        staged.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+    model_files.sync_directory(target.parent)
+
+
+@contextmanager
+def _staging(parent: Path) -> Iterator[Path]:
+    """A directory to fill and rename; what is left of it is removed."""
+    staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=parent))
+    staged.chmod(0o755)
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock among processes and threads."""
+    with (directory / ".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
