@@ -14,8 +14,8 @@ def align(head: Head, encoded: Sequence[Encoded], logits: NDArray[np.floating]) 
     """Turn the logits of a batch into the score of every item.
 
     A classifier's score is the softmax probability of the class that means "no error", its label the winning
-    class; a regressor's score is the raw scalar. A sequence model scores a blank response as any other text: the
-    scalar stands alone, with no segment.
+    class; a regressor's score is the raw scalar. A sequence model scores a blank response (an empty span) as any
+    other text: the scalar stands alone, with no segment.
 
     Args:
         head: What the model's outputs mean, C classes (1 for a regressor).
@@ -77,7 +77,9 @@ def _score_sequence(head: Head, item: Encoded, row: NDArray[np.floating]) -> Ite
     if head.kind.is_classifier:
         scores, winners = _classify(head, read[None])
         score, label = float(scores[0]), head.labels[int(winners[0])]
-    segments = tuple(ScoredSpan(span, score, label, tuple(read.tolist())) for span in item.spans)
+    segments = tuple(
+        ScoredSpan(span, score, label, tuple(read.tolist())) for span in item.spans if span.end > span.start
+    )
     return ItemScore(segments, score, item.truncated_tokens)
 
 
