@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pydantic_core import PydanticSerializationError
+
 from reward_proto import ItemResult, ScoreItem, ScoreReply
 from rl_client.api.errors import ReplyError
 from rl_client.api.exchange import Attempt, Exchange, request_with_retries
@@ -105,11 +107,15 @@ def join_results(parts: Sequence[Sequence[ItemResult]]) -> list[ItemResult]:
 
 
 def encode_items(items: Sequence[ScoreItem]) -> list[EncodedItem]:
-    """Serialise each item once; one without an id is named by its index."""
+    """Serialise each item once; one without an id is named by its index.
+
+    Raises:
+        ValueError: If a text is not Unicode (it has a lone surrogate), which JSON cannot carry.
+    """
     named = [
         item if item.id is not None else item.model_copy(update={"id": str(index)}) for index, item in enumerate(items)
     ]
-    return [EncodedItem(item, item.model_dump_json(exclude_defaults=True).encode()) for item in named]
+    return [EncodedItem(item, _item_content(item)) for item in named]
 
 
 def split_items(items: Sequence[EncodedItem], max_items: int, max_bytes: int) -> list[list[EncodedItem]]:
@@ -187,3 +193,10 @@ def _request_content(call: ScoreCall, items: Sequence[EncodedItem], references: 
         rest["models"] = list(references.values())
     joined = b",".join(item.content for item in items)
     return b'{"items":[' + joined + b"]," + json.dumps(rest).encode()[1:]
+
+
+def _item_content(item: ScoreItem) -> bytes:
+    try:
+        return item.model_dump_json(exclude_defaults=True).encode()
+    except PydanticSerializationError as error:
+        raise ValueError(f"item {item.id!r} cannot be sent: {error}") from error
