@@ -129,7 +129,7 @@ class Store:
             model_files.write_durably(staged / model_files.DIGESTS_FILE, _pretty(digests))
             version = model_files.combined_digest(digests)[:VERSION_LENGTH]
             _move_into_place(staged, model_dir / version)
-        self._point(manifest.name, version, aliases)
+        self.point(manifest.name, version, aliases)
         return self.resolve(f"{manifest.name}@{version}")
 
     def resolve(self, reference: str) -> Published:
@@ -161,6 +161,16 @@ class Store:
                 versions = sorted(path.name for path in model_dir.iterdir() if _VERSION.fullmatch(path.name))
                 found.extend(self._read(model_dir.name, version) for version in versions)
         return found
+
+    def point(self, name: str, version: str, aliases: Sequence[str]) -> None:
+        """Make aliases name a version from now on; other aliases stay."""
+        model_dir = self._model_dir(name)
+        with _locked(model_dir):
+            merged = {**self._aliases(name), **dict.fromkeys(aliases, version)}
+            staged = model_dir / f".{ALIASES_FILE}.{os.getpid()}"
+            model_files.write_durably(staged, _pretty(merged))
+            staged.replace(model_dir / ALIASES_FILE)
+            model_files.sync_directory(model_dir)
 
     def publish_export(self, published: Published, runtime: str, files: Path, report: dict[str, Any]) -> Path:
         """Put a derived form of a version beside it, in place of an earlier one.
@@ -233,15 +243,6 @@ class Store:
             raise StoreError(f"{path}: needs segmenter {manifest.segmenter.version}, this is {SEGMENTER_VERSION}")
         pointing = tuple(sorted(alias for alias, target in self._aliases(name).items() if target == version))
         return Published(name, version, digest, pointing, manifest, directory)
-
-    def _point(self, name: str, version: str, aliases: Sequence[str]) -> None:
-        model_dir = self._model_dir(name)
-        with _locked(model_dir):
-            merged = {**self._aliases(name), **dict.fromkeys(aliases, version)}
-            staged = model_dir / f".{ALIASES_FILE}.{os.getpid()}"
-            model_files.write_durably(staged, _pretty(merged))
-            staged.replace(model_dir / ALIASES_FILE)
-            model_files.sync_directory(model_dir)
 
 
 _OWN_FILES = frozenset({model_files.MANIFEST_FILE, model_files.DIGESTS_FILE})
