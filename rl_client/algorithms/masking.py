@@ -71,7 +71,9 @@ def masked_var(x: Tensor, mask: Tensor) -> Tensor:
     Returns:
         A scalar, 0 when there is no real token.
     """
-    return masked_mean((x - masked_mean(x, mask)).square(), mask)
+    # Masked before the square, whose gradient at a NaN pad would be NaN.
+    deviations = torch.where(mask, x - masked_mean(x, mask), 0.0)
+    return masked_mean(deviations.square(), mask)
 
 
 def masked_statistics(x: Tensor, mask: Tensor) -> MaskedStatistics:
