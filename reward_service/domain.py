@@ -112,3 +112,34 @@ class ItemScore:
     segments: tuple[ScoredSpan, ...]
     sequence_score: float | None
     truncated_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a served model tells of itself; the inside of the wire's `ModelInfo`.
+
+    Attributes:
+        name: What requests call it.
+        version: Short digest; `digest` is the full one.
+        digest: Over weights, tokenizer and manifest.
+        aliases: Moving names of this version.
+        head: What its outputs mean.
+        granularity: What its segments are.
+        language: The segmenter's.
+        template: The input's prefix.
+        max_tokens: Longest input.
+        runtime: Backend and precision.
+        calibration: Mean and standard deviation of its training scores, if recorded.
+    """
+
+    name: str
+    version: str
+    digest: str
+    aliases: tuple[str, ...]
+    head: Head
+    granularity: Granularity
+    language: str
+    template: str
+    max_tokens: int
+    runtime: str
+    calibration: tuple[float, float] | None = None

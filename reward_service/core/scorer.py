@@ -6,8 +6,9 @@ items of a request go to a model's queue at once, so that a lone caller gets the
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -15,7 +16,7 @@ from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.core.segment import check_spans, segment_text
 from reward_service.core.worker import Submission, Telemetry, Worker
-from reward_service.domain import Encoded, Head, ItemScore, Segmented, TextItem
+from reward_service.domain import Encoded, ItemScore, ModelCard, Segmented, TextItem
 from reward_service.errors import (
     DeadlineExceededError,
     DrainingError,
@@ -28,6 +29,9 @@ from reward_service.errors import (
 DRAIN_POLL_S = 0.02
 """How often draining looks whether the last request has left."""
 
+DRAIN_RETRY_AFTER_S = 1.0
+"""When a refused caller may try again; by then another instance, or the next one, answers."""
+
 R = TypeVar("R")
 
 
@@ -37,37 +41,6 @@ class Encoder(Protocol):
     def encode(self, segmented: Segmented) -> Encoded:
         """Assemble one input."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What a served model tells of itself; the inside of the wire's `ModelInfo`.
-
-    Attributes:
-        name: What requests call it.
-        version: Short digest; `digest` is the full one.
-        digest: Over weights, tokenizer and manifest.
-        aliases: Moving names of this version.
-        head: What its outputs mean.
-        granularity: What its segments are.
-        language: The segmenter's.
-        template: The input's prefix.
-        max_tokens: Longest input.
-        runtime: Backend and precision.
-        calibration: Mean and standard deviation of its training scores, if recorded.
-    """
-
-    name: str
-    version: str
-    digest: str
-    aliases: tuple[str, ...]
-    head: Head
-    granularity: Granularity
-    language: str
-    template: str
-    max_tokens: int
-    runtime: str
-    calibration: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +87,6 @@ class _ModelRun:
 
     model: ServedModel
     submission: Submission
-    done: asyncio.Event
     inputs: list[tuple[int, Encoded]] = field(default_factory=list)
     tokenize_s: float = 0.0
 
@@ -186,7 +158,7 @@ class Scorer:
         """
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         models = self._chosen(references)
-        with _Admission(self):
+        with self._admitted():
             await self._check_segments(items)
             self._check_room(models, len(items), timeout_s)
             runs = await asyncio.gather(*(self._run(model, items, deadline_s) for model in models))
@@ -210,7 +182,7 @@ class Scorer:
             InvalidRequestError: The text cannot be divided.
             DrainingError: Shutting down.
         """
-        with _Admission(self):
+        with self._admitted():
             spans = await self._in_pool(lambda: segment_text(text, granularity))
         return tuple((span.start, span.end) for span in spans)
 
@@ -231,6 +203,16 @@ class Scorer:
         self._pool.shutdown(wait=False, cancel_futures=True)
         for model in self._models.values():
             model.worker.close(timeout_s)
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        if self._draining:
+            raise DrainingError("the service is shutting down", retry_after_s=DRAIN_RETRY_AFTER_S)
+        self._active += 1
+        try:
+            yield
+        finally:
+            self._active -= 1
 
     def _chosen(self, references: Sequence[str] | None) -> list[ServedModel]:
         if references is None:
@@ -261,42 +243,51 @@ class Scorer:
     async def _run(self, model: ServedModel, items: Sequence[TextItem], deadline_s: float | None) -> _ModelRun:
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
-        submission = Submission(len(items), deadline_s, lambda: loop.call_soon_threadsafe(done.set))
-        run = _ModelRun(model, submission, done)
-        self._encoding[model.card.name] += len(items)
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(done.set)
+
+        submission = Submission(len(items), deadline_s, wake)
+        run = _ModelRun(model, submission)
+        remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
         try:
-            async with asyncio.timeout_at(None if deadline_s is None else loop.time() + deadline_s - time.monotonic()):
-                try:
-                    await self._in_pool(lambda: self._encode(run, items))
-                finally:
-                    self._encoding[model.card.name] -= len(items)
-                await done.wait()
-        except TimeoutError:
-            pass  # What is not there yet is late, and said to be so in its own place.
+            # What is not there when the time is up is told to be late in its own place.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(remaining_s):
+                    await self._encode_in_pool(run, items)
+                    await done.wait()
         finally:
             submission.abandoned = True
         return run
+
+    async def _encode_in_pool(self, run: _ModelRun, items: Sequence[TextItem]) -> None:
+        name = run.model.card.name
+        self._encoding[name] += len(items)
+        try:
+            await self._in_pool(lambda: self._encode(run, items))
+        finally:
+            self._encoding[name] -= len(items)
 
     def _encode(self, run: _ModelRun, items: Sequence[TextItem]) -> None:
         """Segment and tokenize the items, then queue them; on the pool's thread."""
         begin_s = time.monotonic()
         card, submission = run.model.card, run.submission
-        failed: list[tuple[int, ItemScore | ServiceError]] = []
+        settled: list[tuple[int, ItemScore | ServiceError]] = []
         for index, item in enumerate(items):
             if submission.abandoned:
                 return
             try:
                 segmented = _segmented(card, item)
                 if not segmented.spans and card.head.kind is ModelKind.TOKEN_CLASSIFICATION:
-                    failed.append((index, ItemScore((), None)))
+                    settled.append((index, ItemScore((), None)))
                 else:
                     run.inputs.append((index, run.model.encoder.encode(segmented)))
             except ServiceError as error:
-                failed.append((index, error))
+                settled.append((index, error))
         run.tokenize_s = time.monotonic() - begin_s
         truncated = sum(encoded.truncated_tokens > 0 for _, encoded in run.inputs)
         self._telemetry.encoded(card.name, run.tokenize_s, truncated)
-        for index, result in failed:
+        for index, result in settled:
             submission.settle(index, result)
         if not run.inputs:
             return
@@ -310,25 +301,6 @@ class Scorer:
 
     async def _in_pool(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-
-class _Admission:
-    """Counts a request as active while it is in the block.
-
-    Raises:
-        DrainingError: On entry, when the service is shutting down.
-    """
-
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
-
-    def __enter__(self) -> None:
-        if self._scorer._draining:
-            raise DrainingError("the service is shutting down", retry_after_s=1.0)
-        self._scorer._active += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._scorer._active -= 1
 
 
 def _segmented(card: ModelCard, item: TextItem) -> Segmented:

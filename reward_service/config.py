@@ -1,0 +1,206 @@
+"""Settings of the service. A file is read whole, checked whole, and every fault in it is reported at once."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+
+from reward_service.errors import ConfigError
+
+REFERENCE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[A-Za-z0-9_.-]{1,64})?$"
+"""`name`, `name@alias` or `name@version`."""
+
+S = TypeVar("S", bound=BaseModel)
+
+
+class Runtime(StrEnum):
+    """Which library computes a model's logits."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+
+
+class Precision(StrEnum):
+    """In which numbers."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
+PRECISIONS: dict[Runtime, frozenset[Precision]] = {
+    Runtime.AUTO: frozenset(Precision),
+    Runtime.TORCH: frozenset({Precision.FP32, Precision.BF16}),
+    Runtime.ONNXRUNTIME: frozenset({Precision.FP32, Precision.INT8}),
+}
+"""What each runtime can compute in."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSettings(_Section):
+    """One model to serve.
+
+    Attributes:
+        name: `name`, `name@alias` or `name@version` in the store.
+        runtime: `auto` takes the ONNX export where there is one, and torch otherwise.
+        precision: `bf16` needs torch, `int8` an int8 export.
+        device: `cpu`, `cuda` or `cuda:N`.
+    """
+
+    name: str = Field(pattern=REFERENCE_PATTERN)
+    runtime: Runtime = Runtime.AUTO
+    precision: Precision = Precision.FP32
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+
+    @model_validator(mode="after")
+    def _runtime_can(self) -> "ModelSettings":
+        if self.runtime is Runtime.OPENVINO:
+            raise ValueError("runtime openvino is not available yet; use auto, torch or onnxruntime")
+        if self.precision not in PRECISIONS[self.runtime]:
+            raise ValueError(f"runtime {self.runtime} does not compute in {self.precision}")
+        return self
+
+    @property
+    def served_name(self) -> str:
+        """The name without alias or version."""
+        return self.name.partition("@")[0]
+
+
+class Limits(_Section):
+    """What one caller, and all of them together, may ask for.
+
+    Attributes:
+        max_items: Items of one request.
+        max_body_bytes: Size of one request's body.
+        max_queue_items: Inputs of one model that may be tokenized or wait at a time.
+        max_queue_tokens: Their tokens.
+        max_client_jobs: Different `client_job` labels in the metrics; further jobs share `other`.
+    """
+
+    max_items: int = Field(default=256, ge=1)
+    max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
+    max_queue_items: int = Field(default=4096, ge=1)
+    max_queue_tokens: int = Field(default=1024 * 1024, ge=1)
+    max_client_jobs: int = Field(default=64, ge=1)
+
+    @model_validator(mode="after")
+    def _a_request_fits_the_queue(self) -> "Limits":
+        if self.max_queue_items < self.max_items:
+            raise ValueError(f"max_queue_items {self.max_queue_items} is below max_items {self.max_items}")
+        return self
+
+
+class Batching(_Section):
+    """How work is put together and spread over the cores.
+
+    Attributes:
+        max_batch_tokens: Padded tokens of one batch: its longest input x its inputs. A longer input runs alone.
+        max_padding: Share of a batch's tokens that may be padding, in [0, 1). Raise it on a GPU.
+        threads: Of one inference on the CPU. Models run side by side, each with as many.
+        encode_threads: Of the pool that segments and tokenizes.
+    """
+
+    max_batch_tokens: int = Field(default=8192, ge=1)
+    max_padding: float = Field(default=0.2, ge=0, lt=1)
+    threads: int = Field(default=2, ge=1)
+    encode_threads: int = Field(default=2, ge=1)
+
+
+class Drain(_Section):
+    """How the service ends after SIGTERM.
+
+    Attributes:
+        grace_s: Goes on listening at least so long, answering 503, so that load balancers notice.
+        timeout_s: Admitted requests that are not answered by then are dropped.
+    """
+
+    grace_s: float = Field(default=0.5, ge=0)
+    timeout_s: float = Field(default=30.0, gt=0)
+
+
+class Compat(_Section):
+    """Reserved for the protocols of existing trainers.
+
+    Attributes:
+        weights: Weight of each served model in the one scalar of such a protocol.
+    """
+
+    weights: dict[str, FiniteFloat] = Field(default_factory=dict)
+
+
+class ServiceSettings(_Section):
+    """The file that `reward-service serve --config` reads.
+
+    Attributes:
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one, which the log names.
+        store: Directory of published models.
+        models: What to serve; one version of each name.
+        limits: Bounds on requests and queues.
+        batching: Batches and threads.
+        drain: The end.
+        compat: Reserved.
+        log_level: Least level that is logged to stderr.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    store: Path
+    models: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
+    limits: Limits = Limits()
+    batching: Batching = Batching()
+    drain: Drain = Drain()
+    compat: Compat = Compat()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("models")
+    @classmethod
+    def _names_are_unique(cls, models: tuple[ModelSettings, ...]) -> tuple[ModelSettings, ...]:
+        names = [model.served_name for model in models]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"served twice: {', '.join(twice)}")
+        return models
+
+    @model_validator(mode="after")
+    def _weights_are_of_served_models(self) -> "ServiceSettings":
+        unknown = sorted(set(self.compat.weights) - {model.served_name for model in self.models})
+        if unknown:
+            raise ValueError(f"compat.weights names models that are not served: {', '.join(unknown)}")
+        return self
+
+
+def load_settings(path: Path, schema: type[S]) -> S:
+    """Read and check a YAML file.
+
+    Args:
+        path: The file.
+        schema: What it must look like.
+
+    Raises:
+        ConfigError: The file cannot be read, is not YAML, or has faults; every fault is listed with its place.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(str(path), [str(error)]) from error
+    if not isinstance(content, dict):
+        raise ConfigError(str(path), ["the file must hold a mapping"])
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        faults = [f"{_place(fault['loc'])}{fault['msg']}" for fault in error.errors(include_url=False)]
+        raise ConfigError(str(path), faults) from error
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """`("models", 0, "runtime")` as `models[0].runtime: `; nothing for the file as a whole."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return f"{text.lstrip('.')}: " if text else ""

@@ -1,0 +1,52 @@
+"""The FastAPI application."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from reward_proto.score import ScoreRequest, SegmentRequest
+from reward_proto.version import CONTRACT_VERSION
+from reward_service.core.scorer import Scorer
+from reward_service.web import error_map
+from reward_service.web.context import RequestContext
+from reward_service.web.metrics import Metrics
+from reward_service.web.routes import make_router
+
+TITLE = "Fine-grained reward service"
+
+
+def create_app(scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_bytes: int) -> FastAPI:
+    """Build the app.
+
+    Args:
+        scorer: Answers the requests; closing it is the caller's.
+        metrics: Counts them.
+        max_items: Items of one request.
+        max_body_bytes: Size of one request's body.
+    """
+    app = FastAPI(title=TITLE, version=CONTRACT_VERSION, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.add_middleware(RequestContext, metrics=metrics)
+    error_map.install(app)
+    app.include_router(make_router(scorer, metrics, max_items=max_items, max_body_bytes=max_body_bytes))
+    for model in scorer.models.values():
+        metrics.watch(model)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _openapi(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, with the schemas of the bodies that the routes parse themselves."""
+    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    _, bodies = models_json_schema(
+        [(ScoreRequest, "validation"), (SegmentRequest, "validation")], ref_template="#/components/schemas/{model}"
+    )
+    document["components"]["schemas"].update(bodies["$defs"])
+    return document

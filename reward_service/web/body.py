@@ -1,0 +1,63 @@
+"""Reading a request's body within a bound, and noticing that its sender has left."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from reward_service.errors import PayloadTooLargeError
+
+DISCARDED_BYTES = 64 * 1024 * 1024
+"""How much of a body over the limit is read and thrown away, so that its sender gets to see the reply."""
+
+R = TypeVar("R")
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Read the body, holding at most `max_bytes` of it.
+
+    Raises:
+        PayloadTooLargeError: It is longer.
+        ClientDisconnect: The sender left.
+    """
+    declared = request.headers.get("Content-Length", "")
+    chunks: list[bytes] = []
+    size = 0
+    too_large = declared.isdecimal() and int(declared) > max_bytes
+    async for chunk in request.stream():
+        size += len(chunk)
+        too_large = too_large or size > max_bytes
+        if not too_large:
+            chunks.append(chunk)
+            continue
+        chunks.clear()
+        if size > max_bytes + DISCARDED_BYTES:
+            break
+    if too_large:
+        raise PayloadTooLargeError(f"the body is over {max_bytes} bytes", max_body_bytes=max_bytes)
+    return b"".join(chunks)
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, R]) -> R:
+    """Run `work`, and cancel it if the caller leaves. The body must have been read.
+
+    Raises:
+        ClientDisconnect: The caller left.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

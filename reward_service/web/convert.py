@@ -1,0 +1,101 @@
+"""Wire models to domain values and back. Wire models go no further in than this."""
+
+from collections.abc import Sequence
+
+from reward_proto.errors import RETRYABLE, ScoreError
+from reward_proto.models import Calibration, ModelInfo, ModelState
+from reward_proto.score import ItemResult, ModelScore, ScoreItem, ScoreReply, SegmentScore, Usage
+from reward_service.core.scorer import Outcome, ServedModel
+from reward_service.domain import ItemScore, ModelCard, Span, TextItem
+from reward_service.errors import InvalidRequestError, ServiceError
+
+
+def to_ids(items: Sequence[ScoreItem]) -> list[str]:
+    """Each item's id, its index where it has none.
+
+    Raises:
+        InvalidRequestError: Two items share an id.
+    """
+    ids = [str(index) if item.id is None else item.id for index, item in enumerate(items)]
+    if len(set(ids)) < len(ids):
+        first = {item_id: index for index, item_id in reversed(list(enumerate(ids)))}
+        index = next(i for i, item_id in enumerate(ids) if first[item_id] != i)
+        path = f"items.{index}.id"
+        raise InvalidRequestError(f"{path}: {ids[index]!r} is the id of item {first[ids[index]]} too", path=path)
+    return ids
+
+
+def to_text_item(item: ScoreItem) -> TextItem:
+    """The inside of a wire item."""
+    segments = {
+        granularity: tuple(Span(start, end) for start, end in spans) for granularity, spans in item.segments.items()
+    }
+    return TextItem(item.prompt, item.response, item.fields, segments)
+
+
+def to_reply(ids: Sequence[str], outcome: Outcome, request_id: str, *, return_logits: bool) -> ScoreReply:
+    """The wire's reply, in the request's order."""
+    results = [
+        ItemResult(
+            id=item_id,
+            scores={
+                model.card.name: _to_model_score(model.card, model.results[index], return_logits)
+                for model in outcome.models
+            },
+        )
+        for index, item_id in enumerate(ids)
+    ]
+    usage = Usage(input_tokens=outcome.input_tokens, padded_tokens=outcome.padded_tokens)
+    return ScoreReply(results=results, usage=usage, request_id=request_id)
+
+
+def to_model_info(model: ServedModel) -> ModelInfo:
+    """What is told of a served model."""
+    card = model.card
+    return ModelInfo(
+        name=card.name,
+        version=card.version,
+        aliases=list(card.aliases),
+        kind=card.head.kind,
+        granularity=card.granularity,
+        labels=list(card.head.labels),
+        template=card.template,
+        max_tokens=card.max_tokens,
+        runtime=card.runtime,
+        calibration=None
+        if card.calibration is None
+        else Calibration(mean=card.calibration[0], std=card.calibration[1]),
+        digest=card.digest,
+        state=ModelState.READY if model.worker.alive else ModelState.FAILED,
+    )
+
+
+def _to_model_score(card: ModelCard, result: ItemScore | ServiceError, return_logits: bool) -> ModelScore:
+    if isinstance(result, ServiceError):
+        error = ScoreError(code=result.code, message=result.message, retryable=result.code in RETRYABLE)
+        return ModelScore(
+            model=card.name,
+            version=card.version,
+            runtime=card.runtime,
+            granularity=card.granularity,
+            segments=None,
+            error=error,
+        )
+    return ModelScore(
+        model=card.name,
+        version=card.version,
+        runtime=card.runtime,
+        granularity=card.granularity,
+        segments=[
+            SegmentScore(
+                start=scored.span.start,
+                end=scored.span.end,
+                score=scored.score,
+                label=scored.label,
+                logits=list(scored.logits) if return_logits else None,
+            )
+            for scored in result.segments
+        ],
+        sequence_score=result.sequence_score,
+        truncated_tokens=result.truncated_tokens,
+    )

@@ -1,0 +1,83 @@
+"""Exceptions to replies: one error shape for everything that is not a 2xx."""
+
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from reward_proto.errors import HTTP_STATUS, RETRY_AFTER, RETRYABLE, ErrorBody, ErrorCode, ErrorReply
+from reward_service.errors import ServiceError
+
+MAX_LISTED_FAULTS = 20
+"""Faults of one body that the reply spells out; `details.count` tells how many there are."""
+
+MIN_RETRY_AFTER_S = 1
+MAX_RETRY_AFTER_S = 60
+
+
+def error_response(
+    request_id: str,
+    code: ErrorCode,
+    message: str,
+    *,
+    status: int | None = None,
+    retry_after_s: float | None = None,
+    details: dict[str, Any] | None = None,
+) -> Response:
+    """Build the reply for an error; `status` overrides the code's own."""
+    body = ErrorBody(
+        code=code, message=message, retryable=code in RETRYABLE, request_id=request_id, details=details or {}
+    )
+    headers = {}
+    if code in RETRY_AFTER:
+        seconds = math.ceil(retry_after_s or 0.0)
+        headers["Retry-After"] = str(min(max(seconds, MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S))
+    return Response(
+        ErrorReply(error=body).model_dump_json(),
+        status_code=HTTP_STATUS[code] if status is None else status,
+        headers=headers,
+        media_type="application/json",
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Teach the app to answer its exceptions. What is not listed here is `internal`; see `web.context`."""
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(ValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101 - Starlette's signature is wider than its use
+    request.state.error_code = error.code
+    return error_response(
+        request.state.request_id, error.code, error.message, retry_after_s=error.retry_after_s, details=error.details
+    )
+
+
+def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ValidationError)  # noqa: S101
+    request.state.error_code = ErrorCode.INVALID_REQUEST
+    faults = [
+        {"path": ".".join(map(str, fault["loc"])), "message": fault["msg"]}
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_LISTED_FAULTS]
+    ]
+    first = f"{faults[0]['path']}: {faults[0]['message']}" if faults[0]["path"] else faults[0]["message"]
+    details = {"errors": faults, "count": error.error_count()}
+    return error_response(request.state.request_id, ErrorCode.INVALID_REQUEST, first, details=details)
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    """No such route, or not with this method: the status stays HTTP's own."""
+    assert isinstance(error, HTTPException)  # noqa: S101
+    request.state.error_code = ErrorCode.INVALID_REQUEST
+    response = error_response(
+        request.state.request_id,
+        ErrorCode.INVALID_REQUEST,
+        f"{request.method} {request.url.path}: {error.detail}",
+        status=error.status_code,
+    )
+    response.headers.update(error.headers or {})
+    return response

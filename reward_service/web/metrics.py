@@ -1,0 +1,117 @@
+"""Prometheus metrics of the service. The registry is passed in, so that two apps in one process do not mix."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from reward_service.core.scorer import ServedModel
+from reward_service.core.worker import BatchReport
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+BATCH_ITEMS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+BATCH_TOKENS_BUCKETS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+SCORE_BUCKETS = (-10, -5, -2, -1, -0.5, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1, 2, 5, 10)
+"""Fine inside [0, 1] for classifiers, wide outside for regressors."""
+
+OTHER_JOBS = "other"
+"""Label that the jobs beyond the cap share."""
+
+NO_JOB = "none"
+"""Label of requests that name no job."""
+
+MAX_JOB_LABEL_CHARS = 64
+
+
+class Metrics:
+    """Counts what the web layer and the core tell it; the core's `Telemetry`.
+
+    Args:
+        registry: Where the metrics are registered.
+        max_client_jobs: Different job labels; further jobs share `other`.
+    """
+
+    def __init__(self, registry: CollectorRegistry, max_client_jobs: int) -> None:
+        self.registry = registry
+        self._max_client_jobs = max_client_jobs
+        self._jobs: set[str] = set()
+
+        def histogram(name: str, text: str, labels: list[str], buckets: Iterable[float]) -> Histogram:
+            return Histogram(name, text, labels, buckets=tuple(buckets), registry=registry)
+
+        def counter(name: str, text: str, labels: list[str]) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str, labels: list[str]) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        request_labels = ["endpoint", "client_job"]
+        self._request_s = histogram(
+            "reward_request_duration_seconds", "From headers to the last byte", request_labels, LATENCY_BUCKETS_S
+        )
+        self._tokenize_s = histogram(
+            "reward_tokenize_duration_seconds", "Segmenting and tokenizing a request", ["model"], LATENCY_BUCKETS_S
+        )
+        self._queue_s = histogram(
+            "reward_queue_duration_seconds", "An input's wait for its batch", ["model"], LATENCY_BUCKETS_S
+        )
+        self._inference_s = histogram(
+            "reward_inference_duration_seconds", "One batch in the backend", ["model"], LATENCY_BUCKETS_S
+        )
+        self._batch_items = histogram("reward_batch_items", "Inputs in a batch", ["model"], BATCH_ITEMS_BUCKETS)
+        self._batch_tokens = histogram(
+            "reward_batch_padded_tokens", "Tokens of a batch, padding included", ["model"], BATCH_TOKENS_BUCKETS
+        )
+        self._score = histogram("reward_score", "Sequence scores", ["model"], SCORE_BUCKETS)
+        self._requests = counter("reward_requests_total", "Requests by HTTP status", [*request_labels, "code"])
+        self._rejected = counter("reward_rejected_total", "Requests answered with an error", ["reason"])
+        self._tokens = counter("reward_tokens_total", "Tokens computed", ["model", "kind"])
+        self._truncated = counter("reward_truncated_total", "Inputs that were cut", ["model"])
+        self._queue_items = gauge("reward_queue_items", "Inputs that wait", ["model"])
+        self._queue_tokens = gauge("reward_queue_tokens", "Tokens that wait", ["model"])
+        self._model_info = gauge("reward_model_info", "1 for each served model", ["model", "version", "runtime"])
+
+    def watch(self, model: ServedModel) -> None:
+        """Show a model and its queue."""
+        card, queue = model.card, model.worker.queue
+        self._model_info.labels(card.name, card.version, card.runtime).set(1)
+        self._queue_items.labels(card.name).set_function(lambda: queue.items)
+        self._queue_tokens.labels(card.name).set_function(lambda: queue.tokens)
+
+    def request_done(self, endpoint: str, client_job: str | None, status: int, duration_s: float) -> None:
+        """A request was answered."""
+        job = self._job_label(client_job)
+        self._request_s.labels(endpoint, job).observe(duration_s)
+        self._requests.labels(endpoint, job, str(status)).inc()
+
+    def rejected(self, reason: str) -> None:
+        """A request was answered with this error code."""
+        self._rejected.labels(reason).inc()
+
+    def encoded(self, model: str, tokenize_s: float, truncated: int) -> None:
+        """See `core.worker.Telemetry`."""
+        self._tokenize_s.labels(model).observe(tokenize_s)
+        self._truncated.labels(model).inc(truncated)
+
+    def batch_done(self, report: BatchReport) -> None:
+        """See `core.worker.Telemetry`."""
+        model = report.model
+        self._inference_s.labels(model).observe(report.inference_s)
+        self._batch_items.labels(model).observe(report.items)
+        self._batch_tokens.labels(model).observe(report.padded_tokens)
+        self._tokens.labels(model, "real").inc(report.real_tokens)
+        self._tokens.labels(model, "padding").inc(report.padded_tokens - report.real_tokens)
+        queue_s, score = self._queue_s.labels(model), self._score.labels(model)
+        for waited_s in report.queue_s:
+            queue_s.observe(waited_s)
+        for value in report.scores:
+            score.observe(value)
+
+    def _job_label(self, client_job: str | None) -> str:
+        if not client_job:
+            return NO_JOB
+        label = client_job[:MAX_JOB_LABEL_CHARS]
+        if label not in self._jobs:
+            if len(self._jobs) >= self._max_client_jobs:
+                return OTHER_JOBS
+            self._jobs.add(label)
+        return label

@@ -1,0 +1,123 @@
+"""The endpoints: read, validate, hand to the scorer, answer.
+
+Bodies are parsed from bytes and written to bytes by pydantic itself, which is several times faster than FastAPI's
+own path through dicts; `web.app` adds the bodies' schemas to the OpenAPI document.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+
+from reward_proto.errors import HTTP_STATUS, ErrorCode, ErrorReply
+from reward_proto.models import ModelInfo, ModelList
+from reward_proto.score import ScoreReply, ScoreRequest, SegmentReply, SegmentRequest
+from reward_service.core.scorer import Outcome, Scorer
+from reward_service.core.segment import SEGMENTER_VERSION
+from reward_service.errors import PayloadTooLargeError
+from reward_service.web.body import read_body, while_connected
+from reward_service.web.convert import to_ids, to_model_info, to_reply, to_text_item
+from reward_service.web.error_map import error_response
+from reward_service.web.metrics import Metrics
+
+JSON = "application/json"
+NOT_READY_STATUS = 503
+
+
+def make_router(scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_bytes: int) -> APIRouter:
+    """Every endpoint of the service, bound to what it serves."""
+    router = APIRouter()
+
+    @router.post(
+        "/v1/score", response_model=ScoreReply, responses=_errors_of_scoring(), openapi_extra=_body(ScoreRequest)
+    )
+    async def score(request: Request) -> Response:
+        """Score every item with every model that the request names."""
+        wanted = ScoreRequest.model_validate_json(await read_body(request, max_body_bytes), strict=True)
+        if len(wanted.items) > max_items:
+            raise PayloadTooLargeError(f"{len(wanted.items)} items are over {max_items}", max_items=max_items)
+        ids = to_ids(wanted.items)
+        items = [to_text_item(item) for item in wanted.items]
+        outcome = await while_connected(request, scorer.score(items, wanted.models, wanted.timeout_s))
+        reply = to_reply(ids, outcome, request.state.request_id, return_logits=wanted.return_logits)
+        return Response(reply.model_dump_json(), media_type=JSON, headers={"Server-Timing": _server_timing(outcome)})
+
+    @router.post(
+        "/v1/segment",
+        response_model=SegmentReply,
+        responses=_errors(ErrorCode.INVALID_REQUEST, ErrorCode.PAYLOAD_TOO_LARGE, ErrorCode.DRAINING),
+        openapi_extra=_body(SegmentRequest),
+    )
+    async def segment(request: Request) -> Response:
+        """Divide a text as the models of this granularity do."""
+        wanted = SegmentRequest.model_validate_json(await read_body(request, max_body_bytes), strict=True)
+        segments = await while_connected(request, scorer.segment(wanted.text, wanted.granularity))
+        return _json(SegmentReply(granularity=wanted.granularity, segmenter=SEGMENTER_VERSION, segments=list(segments)))
+
+    @router.get("/v1/models", response_model=ModelList)
+    async def models() -> Response:
+        """List the served models."""
+        return _json(ModelList(models=[to_model_info(model) for model in scorer.models.values()]))
+
+    @router.get("/v1/models/{name}", response_model=ModelInfo, responses=_errors(ErrorCode.UNKNOWN_MODEL))
+    async def model(name: str) -> Response:
+        """Describe one model, by `name`, `name@alias` or `name@version`."""
+        return _json(to_model_info(scorer.find(name)))
+
+    @router.get("/healthz", response_class=Response)
+    @router.get("/v2/health/live", response_class=Response)
+    async def live() -> Response:
+        """Tell that the process lives."""
+        return Response('{"live":true}', media_type=JSON)
+
+    @router.get("/readyz", response_class=Response, responses={NOT_READY_STATUS: {"model": ErrorReply}})
+    @router.get("/v2/health/ready", response_class=Response, responses={NOT_READY_STATUS: {"model": ErrorReply}})
+    async def ready(request: Request) -> Response:
+        """Tell whether requests are taken and every model's worker is alive."""
+        return _readiness(scorer, request.state.request_id)
+
+    @router.get("/metrics", response_class=Response)
+    async def exposition() -> Response:
+        """Metrics for Prometheus."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _readiness(scorer: Scorer, request_id: str) -> Response:
+    failed = [name for name, model in scorer.models.items() if not model.worker.alive]
+    if scorer.draining:
+        return error_response(request_id, ErrorCode.DRAINING, "the service is shutting down")
+    if failed:
+        message = f"the worker has ended of: {', '.join(failed)}"
+        details = {"models": failed}
+        return error_response(request_id, ErrorCode.MODEL_FAILED, message, status=NOT_READY_STATUS, details=details)
+    return Response('{"ready":true}', media_type=JSON)
+
+
+def _json(reply: BaseModel) -> Response:
+    return Response(reply.model_dump_json(), media_type=JSON)
+
+
+def _server_timing(outcome: Outcome) -> str:
+    durations_s = {"tokenize": outcome.tokenize_s, "queue": outcome.queue_s, "inference": outcome.inference_s}
+    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in durations_s.items())
+
+
+def _body(schema: type[BaseModel]) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/schemas/{schema.__name__}"}
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": reference}}}}
+
+
+def _errors(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        known = by_status.setdefault(HTTP_STATUS[code], {"model": ErrorReply, "description": ""})
+        known["description"] += f"{', ' if known['description'] else ''}{code}"
+    return by_status
+
+
+def _errors_of_scoring() -> dict[int | str, dict[str, Any]]:
+    not_yet = {ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED}
+    return _errors(*(code for code in ErrorCode if code not in not_yet))
