@@ -1,10 +1,78 @@
 """The client's command line."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train policies on dense rewards from a service.")
+
+EXIT_FAILED = 1
+"""Exit status of a run that could not start or go on; the reason is on stderr."""
+
+ConfigPath = Annotated[Path, typer.Option("--config", help="YAML settings; docs/training.md explains each.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output folder.")]
 
 
 @app.callback()
 def main() -> None:
     """Train and evaluate policies on dense rewards from a reward service."""
+
+
+@app.command()
+def sft(config: ConfigPath, resume: Resume = False) -> None:
+    """Fine-tune a policy on demonstrations."""
+    from rl_client.errors import TrainingError
+    from rl_client.training.config import SftConfig, load_config
+    from rl_client.training.interrupt import EXIT_INTERRUPTED
+
+    try:
+        settings = load_config(config, SftConfig)
+        from rl_client.recipes.train_sft import train_sft
+
+        finished = train_sft(settings, resume=resume)
+    except TrainingError as error:
+        raise _fail(error) from error
+    if not finished:
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+@app.command()
+def train(config: ConfigPath, resume: Resume = False) -> None:
+    """Train a policy with PPO on rewards from a reward service."""
+    from rl_client.api import RewardClientError
+    from rl_client.errors import TrainingError
+    from rl_client.training.config import TrainConfig, load_config
+    from rl_client.training.interrupt import EXIT_INTERRUPTED
+
+    try:
+        settings = load_config(config, TrainConfig)
+        from rl_client.recipes.train_ppo import train_ppo
+
+        finished = train_ppo(settings, resume=resume)
+    except (TrainingError, RewardClientError) as error:
+        raise _fail(error) from error
+    if not finished:
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+@app.command()
+def evaluate(config: ConfigPath) -> None:
+    """Sample a policy and, where a service is given, score its responses."""
+    from rl_client.api import RewardClientError
+    from rl_client.errors import TrainingError
+    from rl_client.training.config import EvaluateConfig, load_config
+
+    try:
+        settings = load_config(config, EvaluateConfig)
+        from rl_client.evaluation.sample import evaluate_policy
+
+        evaluate_policy(settings)
+    except (TrainingError, RewardClientError) as error:
+        raise _fail(error) from error
+
+
+def _fail(error: Exception) -> typer.Exit:
+    notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
+    typer.echo(f"{type(error).__name__}: {error}{notes}", err=True)
+    return typer.Exit(EXIT_FAILED)

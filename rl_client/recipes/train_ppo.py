@@ -1,0 +1,147 @@
+"""PPO on dense rewards as one straight line: prompts, generate, score, estimate, advantages, update, log, checkpoint."""
+
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+
+import httpx
+from transformers import PreTrainedTokenizerBase
+
+from rl_client.api import RewardClientError
+from rl_client.errors import KlLimitError, TooManyFailedScoresError
+from rl_client.rollout.generate import generate
+from rl_client.rollout.prompts import PromptSampler, load_prompts
+from rl_client.rollout.score import RewardScorer, open_client
+from rl_client.rollout.seeds import derive_seed
+from rl_client.training.checkpoint import CheckpointWriter
+from rl_client.training.config import TrainConfig
+from rl_client.training.experience import estimate, make_train_batch
+from rl_client.training.interrupt import StopSignal
+from rl_client.training.metric_log import MetricLog, Metrics
+from rl_client.training.models import load_tokenizer
+from rl_client.training.optim import pick_device, use_threads
+from rl_client.training.ppo_state import PpoState, build_state, pack_state, restore_state, train_digest
+from rl_client.training.ppo_step import ppo_update
+from rl_client.training.progress import ProgressReport
+from rl_client.training.rollout_metrics import response_metrics, score_metrics
+from rl_client.training.run_folder import RunFolder, open_run, replace_folder
+from rl_client.training.timing import StepTimer
+
+SHOWN = ("return", "reward/", "kl", "length_tokens", "step_s")
+
+
+def train_ppo(config: TrainConfig, *, resume: bool, transport: httpx.BaseTransport | None = None) -> bool:
+    """Train a policy with PPO.
+
+    Args:
+        config: The run's settings.
+        resume: Whether to go on from the newest checkpoint.
+        transport: An httpx transport in place of the network.
+
+    Returns:
+        Whether the run is finished; False if a signal stopped it, after a checkpoint.
+
+    Raises:
+        TrainingError: If the run cannot start or go on; see `rl_client.errors`.
+        RewardClientError: If the service gave no usable answer within the retry budget; a checkpoint was written.
+    """
+    run = open_run(config.output, train_digest(config), resume=resume)
+    if run.is_finished(config.ppo.steps):
+        return True
+    use_threads(config.threads)
+    with open_client(config.service, transport) as client:
+        scorer = RewardScorer(client, config.rewards, max_failed_share=config.service.max_failed_share)
+        state = build_state(config, pick_device(config.device), scorer.versions)
+        if run.checkpoint is not None:
+            restore_state(state, run.checkpoint)
+        run.write_run_file({"config": config.model_dump(mode="json"), "reward_models": scorer.versions})
+        return _train(config, run, state, scorer)
+
+
+def _train(config: TrainConfig, run: RunFolder, state: PpoState, scorer: RewardScorer) -> bool:
+    steps = config.ppo.steps
+    tokenizer = load_tokenizer(config.policy)
+    prompts = load_prompts(config, tokenizer)
+    sampler = PromptSampler(prompts, prompts_per_step=config.ppo.prompts_per_step, seed=config.seed)
+    checkpoints = CheckpointWriter(
+        run.checkpoints, config.checkpoint, partial(pack_state, state, config, run.digest), saved_step=run.start_step
+    )
+    with (
+        MetricLog(run.output, after_step=run.start_step) as log,
+        ProgressReport("ppo", start_step=run.start_step, steps=steps, shown=SHOWN) as progress,
+        ThreadPoolExecutor(max_workers=1, thread_name_prefix="scoring") as background,
+        StopSignal() as stop,
+    ):
+        for step in range(run.start_step + 1, steps + 1):
+            try:
+                metrics = _take_step(step, config, state, scorer, sampler, tokenizer, background)
+            except (RewardClientError, TooManyFailedScoresError):
+                checkpoints.save(step - 1)  # nothing was updated since
+                raise
+            log.write(step, metrics)
+            progress.update(step, metrics)
+            kl_limit_reached = state.is_kl_limit_reached(metrics, config.ppo)
+            checkpoints.save_if_due(step)
+            if kl_limit_reached:
+                checkpoints.save(step)
+                raise KlLimitError(
+                    f"KL to the reference is over max_kl {config.ppo.max_kl} for the {state.kl_overruns}th time; "
+                    "raise kl_coefficient or lower learning_rate"
+                )
+            if stop.received:
+                checkpoints.save(step)
+                progress.say(f"stopped by {stop.received.name} after step {step}; go on with --resume")
+                return False
+    checkpoints.save(steps)
+    replace_folder(run.output / "value", partial(state.trainee.value.save, tokenizer=tokenizer))
+    replace_folder(run.policy, partial(state.trainee.policy.save, tokenizer=tokenizer))
+    return True
+
+
+def _take_step(
+    step: int,
+    config: TrainConfig,
+    state: PpoState,
+    scorer: RewardScorer,
+    sampler: PromptSampler,
+    tokenizer: PreTrainedTokenizerBase,
+    background: Executor,
+) -> Metrics:
+    ppo, temperature, trainee = config.ppo, config.generation.temperature, state.trainee
+    timer = StepTimer()
+    with state.precision:
+        rollout = generate(
+            trainee.policy,
+            tokenizer,
+            sampler.take(step),
+            config.generation,
+            seed=derive_seed(config.seed, "generate", step),
+        )
+    timer.lap("generate_s")
+    scoring = background.submit(scorer.score, rollout)  # the models' forwards run meanwhile
+    tokens = rollout.tokens.to(state.device)
+    with state.precision:
+        estimates = estimate(
+            trainee.policy,
+            state.reference,
+            trainee.value,
+            tokens,
+            temperature=temperature,
+            microbatch_size=ppo.microbatch_size or ppo.minibatch_size,
+        )
+    timer.lap("forward_s")
+    scored = scoring.result()
+    timer.lap("score_wait_s")
+    batch, metrics = make_train_batch(scored, tokens, estimates, ppo)
+    update_policy = step > ppo.value_warmup_steps
+    metrics |= ppo_update(
+        trainee,
+        batch,
+        ppo,
+        temperature=temperature,
+        seed=derive_seed(config.seed, "update", step),
+        update_policy=update_policy,
+        precision=state.precision,
+    )
+    state.tick(updated_policy=update_policy)
+    timer.lap("update_s")
+    return score_metrics(scored) | response_metrics(rollout) | metrics | timer.phases_s | {"step_s": timer.total_s}

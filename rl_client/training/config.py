@@ -1,0 +1,308 @@
+"""Frozen settings of every command, read from YAML; all faults of a file are reported at once.
+
+docs/training.md explains each setting; a test fails when one is missing there.
+"""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rl_client.errors import ConfigError
+
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Device(StrEnum):
+    """Where the models live."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Precision(StrEnum):
+    """What forward passes compute in; weights, losses and log-probabilities are fp32 always."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves after its warm-up."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    COSINE = "cosine"
+
+
+class Shaping(StrEnum):
+    """How a score becomes a reward, before its weight."""
+
+    RAW = "raw"
+    SIGN = "sign"
+    CENTERED = "centered"
+    ZSCORE = "zscore"
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the model must publish the mean and standard deviation of its scores."""
+        return self in (Shaping.CENTERED, Shaping.ZSCORE)
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RuntimeSettings(_Settings):
+    """What every command has: where it writes, its seed, and what it computes on."""
+
+    output: Path
+    seed: Annotated[int, Field(ge=0)] = 0
+    threads: Count | None = None
+    device: Device = Device.AUTO
+    precision: Precision = Precision.FP32
+
+
+class CheckpointSettings(_Settings):
+    """How often a run can be resumed from, and how many checkpoints stay on disk."""
+
+    every_steps: Count = 100
+    keep: Count = 2
+
+
+class SftDataSettings(_Settings):
+    """Demonstrations: JSONL files of `{"id", "prompt", "response"}`."""
+
+    train: Path
+    dev: Path | None = None
+
+
+class SftTrainingSettings(_Settings):
+    """Supervised fine-tuning with teacher forcing."""
+
+    steps: Count
+    batch_size: Count = 32
+    learning_rate: Positive = 1e-4
+    weight_decay: NotNegative = 0.0
+    adam_eps: Positive = 1e-8
+    schedule: Schedule = Schedule.LINEAR
+    warmup_ratio: Share = 0.05
+    max_grad_norm: Positive = 1.0
+    max_prompt_tokens: Count = 1024
+    cut_prompt: bool = False
+    max_response_tokens: Count = 200
+    eval_every_steps: Count = 200
+
+
+class SftConfig(RuntimeSettings):
+    """Settings of `rl-client sft`."""
+
+    model: Path
+    from_scratch: bool = False
+    data: SftDataSettings
+    training: SftTrainingSettings
+    checkpoint: CheckpointSettings = CheckpointSettings()
+
+
+class GenerationSettings(_Settings):
+    """How responses are sampled."""
+
+    greedy: bool = False
+    max_new_tokens: Count = 200
+    temperature: Positive = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    samples_per_prompt: Count = 1
+
+    @model_validator(mode="after")
+    def _greedy_draws_nothing(self) -> Self:
+        if self.greedy and (self.temperature != 1.0 or self.top_k or self.samples_per_prompt > 1):
+            raise ValueError("greedy decoding takes no temperature, top_k or samples_per_prompt")
+        return self
+
+
+class ServiceSettings(_Settings):
+    """The reward service and how patiently it is asked."""
+
+    url: str
+    client_job: str | None = None
+    api_key_env: str | None = None
+    timeout_s: Positive = 30.0
+    retry_for_s: NotNegative = 300.0
+    max_items_per_request: Count = 128
+    max_failed_share: Share = 0.1
+
+    @property
+    def api_key(self) -> str | None:
+        """The key in the environment variable that `api_key_env` names; None when it names none."""
+        return None if self.api_key_env is None else os.environ.get(self.api_key_env)
+
+    @model_validator(mode="after")
+    def _key_is_set(self) -> Self:
+        if self.api_key_env is not None and not self.api_key:
+            raise ValueError(f"api_key_env names {self.api_key_env}, which is not set in the environment")
+        return self
+
+
+class RewardSettings(_Settings):
+    """One reward model's part in the reward."""
+
+    model: Annotated[str, Field(min_length=1)]
+    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    shaping: Shaping = Shaping.RAW
+
+    @property
+    def name(self) -> str:
+        """The model's name without `@version` or `@alias`."""
+        return self.model.partition("@")[0]
+
+
+class PpoSettings(_Settings):
+    """PPO with a separate value model."""
+
+    steps: Count
+    prompts_per_step: Count
+    epochs: Count = 4
+    minibatch_size: Count
+    microbatch_size: Count | None = None
+    learning_rate: Positive = 1e-5
+    value_learning_rate: Positive = 1e-5
+    schedule: Schedule = Schedule.CONSTANT
+    warmup_ratio: Share = 0.0
+    weight_decay: NotNegative = 0.0
+    adam_eps: Positive = 1e-5
+    clip_range: Positive = 0.2
+    value_clip_range: Positive = 0.2
+    value_coefficient: Positive = 1.0
+    gamma: Share = 1.0
+    gae_lambda: Share = 0.95
+    kl_coefficient: NotNegative = 0.1
+    whiten_rewards: bool = False
+    whiten_advantages: bool = True
+    max_grad_norm: Positive = 1.0
+    value_warmup_steps: Annotated[int, Field(ge=0)] = 0
+    max_kl: Positive | None = None
+    max_kl_times: Count = 5
+
+    @model_validator(mode="after")
+    def _batches_nest(self) -> Self:
+        if self.microbatch_size is not None and self.microbatch_size > self.minibatch_size:
+            raise ValueError("microbatch_size is larger than minibatch_size")
+        return self
+
+
+class _ScoredConfig(RuntimeSettings):
+    policy: Path
+    prompts: Path
+    max_prompt_tokens: Count = 1024
+    cut_prompt: bool = False
+
+    @staticmethod
+    def _check_rewards(rewards: tuple[RewardSettings, ...]) -> None:
+        names = [reward.name for reward in rewards]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"rewards name a model more than once: {', '.join(twice)}")
+
+
+class TrainConfig(_ScoredConfig):
+    """Settings of `rl-client train`."""
+
+    value: Path | None = None
+    service: ServiceSettings
+    rewards: Annotated[tuple[RewardSettings, ...], Field(min_length=1)]
+    generation: GenerationSettings = GenerationSettings()
+    ppo: PpoSettings
+    checkpoint: CheckpointSettings = CheckpointSettings(every_steps=10)
+
+    @property
+    def responses_per_step(self) -> int:
+        """B: how many responses one step samples."""
+        return self.ppo.prompts_per_step * self.generation.samples_per_prompt
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        self._check_rewards(self.rewards)
+        if self.generation.greedy:
+            raise ValueError("generation.greedy: PPO learns from samples; greedy decoding is for evaluation")
+        if self.ppo.minibatch_size > self.responses_per_step:
+            raise ValueError(
+                f"ppo.minibatch_size {self.ppo.minibatch_size} is larger than a step's "
+                f"{self.responses_per_step} responses (prompts_per_step x samples_per_prompt)"
+            )
+        return self
+
+
+class EvaluateConfig(_ScoredConfig):
+    """Settings of `rl-client evaluate`."""
+
+    generation: GenerationSettings = GenerationSettings(greedy=True)
+    batch_size: Count = 128
+    service: ServiceSettings | None = None
+    rewards: tuple[RewardSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        self._check_rewards(self.rewards)
+        if self.rewards and self.service is None:
+            raise ValueError("rewards need a service")
+        return self
+
+
+Config = TypeVar("Config", SftConfig, TrainConfig, EvaluateConfig)
+
+
+def load_config(path: Path, kind: type[Config]) -> Config:
+    """Read a settings file.
+
+    Args:
+        path: A YAML file. Relative paths in it are relative to the current directory.
+        kind: Which command's settings it holds.
+
+    Returns:
+        The settings, every path that is read from checked to exist.
+
+    Raises:
+        ConfigError: With every fault of the file and its path in it: syntax, unknown or missing keys, wrong types or
+            ranges, files that are not there.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror or error}"]) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [f"is not YAML: {error}"]) from error
+    if not isinstance(raw, dict):
+        raise ConfigError(str(path), ["must be a mapping of settings"])
+    try:
+        config = kind.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(str(path), [_describe(fault) for fault in error.errors()] + _missing_paths(raw)) from error
+    if faults := _missing_paths(raw):
+        raise ConfigError(str(path), faults)
+    return config
+
+
+_READ_PATHS = (("model",), ("policy",), ("value",), ("prompts",), ("data", "train"), ("data", "dev"))
+
+
+def _missing_paths(raw: dict[str, Any]) -> list[str]:
+    faults = []
+    for keys in _READ_PATHS:
+        value: Any = raw
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if isinstance(value, str) and not Path(value).exists():
+            faults.append(f"{'.'.join(keys)}: {value} does not exist")
+    return faults
+
+
+def _describe(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    message = "unknown setting" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else str(message)

@@ -1,0 +1,120 @@
+"""Scored responses -> what an update trains on: log-probabilities, values, KL, advantages."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rl_client.algorithms.advantages import compute_gae
+from rl_client.algorithms.kl import entropy_from_logits, explained_variance, kl_k1, kl_k3
+from rl_client.algorithms.logprobs import gather_logprobs
+from rl_client.algorithms.masking import masked_mean, masked_whiten
+from rl_client.algorithms.token_rewards import kl_penalised_rewards
+from rl_client.rollout.stages import ScoredRollout, TokenBatch, TrainBatch
+from rl_client.training.config import PpoSettings
+from rl_client.training.metric_log import Metrics
+from rl_client.training.models import PolicyModel, ValueModel
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """What the models say of sampled tokens before the update; [B, T] float32, 0 where the mask is False.
+
+    Attributes:
+        logprobs: Under the policy.
+        ref_logprobs: Under the reference.
+        values: Of the states in which each token was chosen.
+        entropy: Of the distributions that the tokens were drawn from, in nats.
+    """
+
+    logprobs: Tensor
+    ref_logprobs: Tensor
+    values: Tensor
+    entropy: Tensor
+
+
+@torch.no_grad()
+def estimate(
+    policy: PolicyModel,
+    reference: PolicyModel,
+    value: ValueModel,
+    tokens: TokenBatch,
+    *,
+    temperature: float,
+    microbatch_size: int,
+) -> Estimates:
+    """One forward of each model over all responses, a micro-batch at a time; no logits outlive their micro-batch.
+
+    Args:
+        policy: As it was while sampling.
+        reference: The frozen policy.
+        value: The value model.
+        tokens: B responses, on the models' device.
+        temperature: That of sampling, applied to policy and reference alike.
+        microbatch_size: Responses in one forward.
+    """
+    shape = tokens.response_mask.shape
+    device = tokens.response_mask.device
+    columns = {name: torch.zeros(shape, device=device) for name in ("logprobs", "ref_logprobs", "values", "entropy")}
+    for rows in length_sorted_chunks(tokens.response_mask, microbatch_size):
+        part = tokens.select(rows)
+        width = part.response_ids.shape[1]
+        logits = policy(part)
+        found = {
+            "logprobs": gather_logprobs(logits, part.response_ids, temperature=temperature),
+            "entropy": entropy_from_logits(logits, temperature=temperature),
+        }
+        del logits
+        found["ref_logprobs"] = gather_logprobs(reference(part), part.response_ids, temperature=temperature)
+        found["values"] = value(part)
+        for name, column in found.items():
+            columns[name][rows, :width] = torch.where(part.response_mask, column, 0.0)
+    return Estimates(**columns)
+
+
+def length_sorted_chunks(response_mask: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Row numbers in chunks of similar length, so that little padding is computed."""
+    order = torch.argsort(response_mask.sum(dim=1), stable=True)
+    return torch.split(order, size)
+
+
+def make_train_batch(
+    scored: ScoredRollout, tokens: TokenBatch, estimates: Estimates, settings: PpoSettings
+) -> tuple[TrainBatch, Metrics]:
+    """Rewards with KL, advantages and returns of the responses that have a score.
+
+    Args:
+        scored: Scores and token rewards of B responses; failed ones are left out.
+        tokens: The same responses on the models' device.
+        estimates: Of the same responses.
+        settings: Discounts, KL coefficient, whitening.
+
+    Returns:
+        The batch, and the metrics that can be taken before the update.
+    """
+    device = tokens.response_ids.device
+    kept = torch.nonzero(~scored.failed).squeeze(1).to(device)
+    tokens = tokens.select(kept)
+    mask = tokens.response_mask
+    width = mask.shape[1]
+    logprobs, ref_logprobs, values, entropy = (
+        column[kept, :width]
+        for column in (estimates.logprobs, estimates.ref_logprobs, estimates.values, estimates.entropy)
+    )
+    token_rewards = scored.token_rewards.to(device)[kept, :width]
+    rewards = kl_penalised_rewards(token_rewards, logprobs, ref_logprobs, mask, settings.kl_coefficient)
+    if settings.whiten_rewards:
+        # The mean stays: shifting it would reward or punish every token for being there, hence length.
+        rewards = masked_whiten(rewards, mask, shift_mean=False)
+    advantages, returns = compute_gae(rewards, values, mask, gamma=settings.gamma, gae_lambda=settings.gae_lambda)
+    if settings.whiten_advantages:
+        advantages = masked_whiten(advantages, mask)
+    metrics: Metrics = {
+        "return": float(token_rewards.sum(dim=1).mean()),
+        "kl": float(torch.where(mask, kl_k1(logprobs, ref_logprobs), 0.0).sum(dim=1).mean()),
+        "kl_k3": float(torch.where(mask, kl_k3(logprobs, ref_logprobs), 0.0).sum(dim=1).mean()),
+        "entropy": float(masked_mean(entropy, mask)),
+        "explained_variance": float(explained_variance(values, returns, mask)),
+        "length_tokens": float(mask.sum(dim=1).float().mean()),
+    }
+    return TrainBatch(tokens, logprobs, values, advantages, returns), metrics

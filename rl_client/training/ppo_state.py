@@ -1,0 +1,168 @@
+"""Everything of a PPO run that changes: how it is built, packed into a checkpoint, and restored."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from rl_client.errors import VersionChangedError
+from rl_client.training.checkpoint import Checkpoint
+from rl_client.training.config import PpoSettings, TrainConfig
+from rl_client.training.metric_log import Metrics
+from rl_client.training.models import PolicyModel, freeze_copy, load_policy, load_value
+from rl_client.training.optim import autocast, make_adamw, make_schedule
+from rl_client.training.ppo_step import Trainee
+from rl_client.training.run_folder import config_digest, file_digests
+from rl_client.training.state import (
+    pack_optimizer,
+    pack_random,
+    pack_schedule,
+    pack_weights,
+    unpack_optimizer,
+    unpack_random,
+    unpack_weights,
+)
+
+FREE_SETTINGS = {"output", "threads", "device", "service", "checkpoint", "policy", "value", "prompts"}
+"""What may differ in a resumed run; the files that the paths name may not."""
+
+
+@dataclass
+class PpoState:
+    """A run's models, optimizers, schedules and counts.
+
+    Attributes:
+        trainee: Policy, value model and their optimizers.
+        reference: The policy as it was at the start; never changes.
+        policy_schedule: Learning rate of the policy, one tick a step after the value warm-up.
+        value_schedule: Learning rate of the value model, one tick a step.
+        versions: By reward model the version and runtime that the run pinned.
+        device: Where the models are.
+        precision: The context of forward passes.
+        kl_overruns: Steps so far whose KL was above `max_kl`.
+    """
+
+    trainee: Trainee
+    reference: PolicyModel
+    policy_schedule: LambdaLR
+    value_schedule: LambdaLR
+    versions: dict[str, str]
+    device: torch.device
+    precision: AbstractContextManager[object]
+    kl_overruns: int = 0
+
+    def tick(self, *, updated_policy: bool) -> None:
+        """Move the learning rates on by a step."""
+        if updated_policy:
+            self.policy_schedule.step()
+        self.value_schedule.step()
+
+    def is_kl_limit_reached(self, metrics: Metrics, settings: PpoSettings) -> bool:
+        """Count a step whose KL is over `max_kl`; True when it is the `max_kl_times`-th of the run, or a later one."""
+        kl = metrics["kl"]
+        if settings.max_kl is None or kl is None or kl <= settings.max_kl:
+            return False
+        self.kl_overruns += 1
+        return self.kl_overruns >= settings.max_kl_times
+
+
+def build_state(config: TrainConfig, device: torch.device, versions: dict[str, str]) -> PpoState:
+    """Load the models and make their optimizers.
+
+    Raises:
+        ModelFilesError: If a model directory cannot be used.
+    """
+    ppo = config.ppo
+    policy = load_policy(config.policy)
+    reference = freeze_copy(policy).to(device)
+    policy = policy.to(device)
+    value = load_value(config.value or config.policy).to(device)
+    policy_optimizer = make_adamw(
+        policy, learning_rate=ppo.learning_rate, weight_decay=ppo.weight_decay, eps=ppo.adam_eps
+    )
+    value_optimizer = make_adamw(
+        value, learning_rate=ppo.value_learning_rate, weight_decay=ppo.weight_decay, eps=ppo.adam_eps
+    )
+    policy_steps = max(1, ppo.steps - ppo.value_warmup_steps)
+    return PpoState(
+        trainee=Trainee(policy, value, policy_optimizer, value_optimizer),
+        reference=reference,
+        policy_schedule=make_schedule(
+            policy_optimizer, ppo.schedule, warmup_ratio=ppo.warmup_ratio, steps=policy_steps
+        ),
+        value_schedule=make_schedule(value_optimizer, ppo.schedule, warmup_ratio=ppo.warmup_ratio, steps=ppo.steps),
+        versions=versions,
+        device=device,
+        precision=autocast(device, config.precision),
+    )
+
+
+def pack_state(state: PpoState, config: TrainConfig, digest: str, step: int) -> Checkpoint:
+    """The run's whole state after a step."""
+    trainee = state.trainee
+    policy_moments, policy_groups = pack_optimizer(trainee.policy_optimizer)
+    value_moments, value_groups = pack_optimizer(trainee.value_optimizer)
+    random_tensors, random_state = pack_random()
+    return Checkpoint(
+        step=step,
+        tensors={
+            "policy": pack_weights(trainee.policy),
+            "value": pack_weights(trainee.value),
+            "policy_optimizer": policy_moments,
+            "value_optimizer": value_moments,
+            "random": random_tensors,
+        },
+        state={
+            "config_digest": digest,
+            "policy_optimizer": policy_groups,
+            "value_optimizer": value_groups,
+            "policy_schedule": pack_schedule(state.policy_schedule),
+            "value_schedule": pack_schedule(state.value_schedule),
+            "random": random_state,
+            "data_position": step * config.ppo.prompts_per_step,
+            "versions": state.versions,
+            "kl_overruns": state.kl_overruns,
+        },
+    )
+
+
+def restore_state(state: PpoState, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint into freshly built models and optimizers.
+
+    Raises:
+        VersionChangedError: If the service serves other versions than those the run pinned.
+        CheckpointError: If weights or optimizer states do not fit.
+    """
+    saved = checkpoint.state
+    if saved["versions"] != state.versions:
+        changed = [
+            f"{name}: pinned {version}, served {state.versions.get(name)}"
+            for name, version in saved["versions"].items()
+            if version != state.versions.get(name)
+        ]
+        raise VersionChangedError(f"the run cannot go on with other reward models ({'; '.join(changed)})")
+    trainee = state.trainee
+    unpack_weights(trainee.policy, checkpoint.tensors["policy"])
+    unpack_weights(trainee.value, checkpoint.tensors["value"])
+    unpack_optimizer(
+        trainee.policy_optimizer, checkpoint.tensors.get("policy_optimizer", {}), saved["policy_optimizer"]
+    )
+    unpack_optimizer(trainee.value_optimizer, checkpoint.tensors["value_optimizer"], saved["value_optimizer"])
+    state.policy_schedule.load_state_dict(dict(saved["policy_schedule"]))
+    state.value_schedule.load_state_dict(dict(saved["value_schedule"]))
+    state.kl_overruns = saved["kl_overruns"]
+    unpack_random(checkpoint.tensors["random"], saved["random"])
+
+
+def train_digest(config: TrainConfig) -> str:
+    """A digest of the settings and files that change the run's results.
+
+    The number of steps is left out, so that a run can be prolonged.
+    """
+    settings: dict[str, Any] = config.model_dump(mode="json", exclude=FREE_SETTINGS)
+    del settings["ppo"]["steps"]
+    files: Mapping[str, str] = file_digests([config.policy, config.prompts, *([config.value] if config.value else [])])
+    return config_digest({**settings, "files": list(files.values())})

@@ -1,0 +1,147 @@
+"""One PPO update: epochs of mini-batches over a `TrainBatch`."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from rl_client.algorithms.logprobs import gather_logprobs
+from rl_client.algorithms.ppo_loss import policy_loss, value_loss
+from rl_client.rollout.seeds import derive_seed
+from rl_client.rollout.stages import TrainBatch
+from rl_client.training.config import PpoSettings
+from rl_client.training.experience import length_sorted_chunks
+from rl_client.training.metric_log import Metrics
+from rl_client.training.models import PolicyModel, ValueModel
+from rl_client.training.optim import clip_and_step
+
+
+@dataclass(frozen=True, slots=True)
+class Trainee:
+    """The two models in training and their optimizers."""
+
+    policy: PolicyModel
+    value: ValueModel
+    policy_optimizer: Optimizer
+    value_optimizer: Optimizer
+
+
+def ppo_update(
+    trainee: Trainee,
+    batch: TrainBatch,
+    settings: PpoSettings,
+    *,
+    temperature: float,
+    seed: int,
+    update_policy: bool = True,
+    precision: AbstractContextManager[object] | None = None,
+) -> Metrics:
+    """Train policy and value model on a batch.
+
+    The policy's loss and the value model's are summed over tokens and divided by the mini-batch's number of tokens, so
+    the size of micro-batches changes no gradient.
+
+    Args:
+        trainee: Changed in place.
+        batch: B responses with advantages and returns.
+        settings: Epochs, batch sizes, clip ranges.
+        temperature: That of sampling.
+        seed: Orders the responses, afresh in each epoch.
+        update_policy: Whether the policy learns; False while only the value model warms up.
+        precision: Context of the forward passes.
+
+    Returns:
+        Figures averaged over the mini-batches of all epochs; `ratio_max` is the largest.
+
+    Raises:
+        NotFiniteError: If a gradient is NaN or infinite.
+    """
+    precision = precision or nullcontext()
+    figures: dict[str, list[float]] = defaultdict(list)
+    for epoch in range(settings.epochs):
+        for rows in minibatches(batch, settings.minibatch_size, derive_seed(seed, "minibatches", epoch)):
+            minibatch = batch.select(rows.to(batch.returns.device))
+            found = accumulate_gradients(
+                trainee, minibatch, settings, temperature=temperature, update_policy=update_policy, precision=precision
+            )
+            max_norm = settings.max_grad_norm
+            if update_policy:
+                norm = clip_and_step(trainee.policy, trainee.policy_optimizer, max_grad_norm=max_norm, name="policy")
+                found["policy_grad_norm"] = norm
+            norm = clip_and_step(trainee.value, trainee.value_optimizer, max_grad_norm=max_norm, name="value model")
+            found["value_grad_norm"] = norm
+            for name, figure in found.items():
+                figures[name].append(figure)
+    metrics: Metrics = {name: sum(values) / len(values) for name, values in figures.items()}
+    metrics["ratio_max"] = max(figures["ratio_max"])
+    return metrics
+
+
+def accumulate_gradients(
+    trainee: Trainee,
+    minibatch: TrainBatch,
+    settings: PpoSettings,
+    *,
+    temperature: float,
+    update_policy: bool,
+    precision: AbstractContextManager[object],
+) -> dict[str, float]:
+    """Add a mini-batch's gradients, a micro-batch at a time.
+
+    Returns:
+        The mini-batch's losses and figures, whatever the micro-batches were.
+    """
+    tokens = float(minibatch.tokens.response_mask.sum())
+    totals: dict[str, Tensor] = {}
+    for rows in length_sorted_chunks(
+        minibatch.tokens.response_mask, settings.microbatch_size or settings.minibatch_size
+    ):
+        part = minibatch.select(rows)
+        mask = part.tokens.response_mask
+        with precision, torch.set_grad_enabled(update_policy):
+            logits = trainee.policy(part.tokens)
+            logprobs = gather_logprobs(logits, part.tokens.response_ids, temperature=temperature)
+        with precision:
+            values = trainee.value(part.tokens)
+        policy = policy_loss(
+            logprobs, part.old_logprobs, part.advantages, mask, clip_range=settings.clip_range, normalizer=tokens
+        )
+        value = value_loss(
+            values, part.old_values, part.returns, mask, clip_range=settings.value_clip_range, normalizer=tokens
+        )
+        if update_policy:
+            policy.loss.backward()
+        (settings.value_coefficient * value.loss).backward()
+        sums = {
+            "policy_loss": policy.loss.detach(),
+            "value_loss": value.loss.detach(),
+            "clip_fraction": policy.clip_fraction,
+            "value_clip_fraction": value.clip_fraction,
+            "approx_kl": policy.approx_kl,
+        }
+        for name, figure in sums.items():
+            totals[name] = totals[name] + figure if name in totals else figure
+        ratio_max = policy.ratio_max.detach()
+        totals["ratio_max"] = torch.maximum(totals["ratio_max"], ratio_max) if "ratio_max" in totals else ratio_max
+    return {name: float(figure) for name, figure in totals.items()}
+
+
+def minibatches(batch: TrainBatch, size: int, seed: int) -> Iterator[Tensor]:
+    """Row numbers of each mini-batch: prompts in a seeded order, the samples of one prompt next to each other.
+
+    Samples that stand together share one pass of their prompt through the encoder.
+
+    Args:
+        batch: B responses.
+        size: Responses in a mini-batch; the last may be smaller.
+        seed: The order depends on this alone.
+    """
+    prompt_index = batch.tokens.prompt_index.cpu()
+    generator = torch.Generator().manual_seed(seed)
+    place = torch.randperm(int(prompt_index.max()) + 1, generator=generator)
+    order = torch.argsort(place[prompt_index], stable=True)
+    yield from torch.split(order, size)
