@@ -31,6 +31,16 @@ def offsets_of(pieces: list[bytes]) -> list[tuple[int, int]]:
     return offsets
 
 
+def wide_offsets_of(pieces: list[bytes]) -> list[tuple[int, int]]:
+    """What byte-level tokenizers report: each piece of a character has the whole width of it."""
+    owner = [index for index, character in enumerate(b"".join(pieces).decode()) for _ in character.encode()]
+    offsets, position = [], 0
+    for piece in pieces:
+        offsets.append((owner[position], owner[position + len(piece) - 1] + 1))
+        position += len(piece)
+    return offsets
+
+
 def piece_with_last_byte(text: str, pieces: list[bytes], span_end: int) -> int:
     """The slow reference: which piece holds the last byte of the character before `span_end`."""
     last_byte = len(text[:span_end].encode()) - 1
@@ -50,9 +60,9 @@ def segments_of(text: str) -> list[tuple[int, int]]:
 @given(TEXTS, st.lists(st.integers(min_value=0, max_value=400), max_size=60))
 def test_every_end_is_on_the_token_with_its_last_byte(text: str, cuts: list[int]) -> None:
     pieces = cut_bytes(text, cuts)
-    offsets = offsets_of(pieces)
-    for _, end in segments_of(text):
-        assert end_token_index(offsets, end) == piece_with_last_byte(text, pieces, end)
+    for offsets in (offsets_of(pieces), wide_offsets_of(pieces)):
+        for _, end in segments_of(text):
+            assert end_token_index(offsets, end) == piece_with_last_byte(text, pieces, end)
 
 
 @given(
