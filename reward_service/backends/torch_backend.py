@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers.utils import logging as transformers_logging
 
 from reward_proto.models import ModelKind
 from reward_service.domain import Batch
@@ -41,6 +42,7 @@ class TorchBackend:
         self.runtime = f"torch-{precision}"
         self._device = torch.device(device)
         torch.set_num_threads(threads)
+        transformers_logging.disable_progress_bar()  # A server's log is no terminal.
         is_span_model = kind is ModelKind.TOKEN_CLASSIFICATION
         architecture: Any = AutoModelForTokenClassification if is_span_model else AutoModelForSequenceClassification
         self._model = architecture.from_pretrained(

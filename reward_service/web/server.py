@@ -85,6 +85,7 @@ def run(app: FastAPI, scorer: Scorer, host: str, port: int, *, grace_s: float, t
                 timeout_graceful_shutdown=CLOSE_TIMEOUT_S,
             )
             server = DrainingServer(config, scorer, grace_s=grace_s, timeout_s=timeout_s)
+            logging.getLogger("uvicorn").setLevel(logging.WARNING)  # It would tell again what is told here.
             bound_host, bound_port = listener.getsockname()[:2]
             shown = f"[{bound_host}]" if ":" in bound_host else bound_host
             logger.info("listening on http://%s:%d", shown, bound_port)

@@ -1,0 +1,169 @@
+"""How much of the raw ONNX Runtime session's throughput reaches the callers of the service.
+
+The same texts are scored twice in turn, round after round: by a bare session in this process (tokenized beforehand,
+sorted by length, batches of 16: what a script without a service would do), and by `reward-service serve` in a second
+process with this one as the load generator. The ratio of the two medians is printed for each load.
+
+    python tests/benchmarks/bench_service.py --store STORE --model NAME [--threads 2] [--rounds 5]
+
+The model must be exported for onnxruntime, and its template may use `{prompt}` and `{question}`.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+from reward_service.backends.onnx_backend import OnnxBackend
+from reward_service.core.collate import collate
+from reward_service.core.encode import InputEncoder, InputSpec
+from reward_service.core.segment import segment_text
+from reward_service.domain import Encoded, Segmented, TextItem
+from reward_service.registry.store import Published, Store
+
+RAW_BATCH_ITEMS = 16
+LOADS = {"8 clients x 16 items": (8, 16), "32 clients x 1 item": (32, 1)}
+WORDS = (
+    "the a of in is was album by city river museum built year first second people team film song released named after"
+    " which when where known large small under record world season player band studio history award its their from"
+).split()
+QUESTION = "When was the second studio album of the band released?"
+
+
+def make_texts(count: int, seed: int) -> list[str]:
+    """Answers of 1 to 8 sentences, 5 to 25 words each."""
+    rng = random.Random(seed)
+    return [
+        " ".join(
+            " ".join(rng.choices(WORDS, k=rng.randint(5, 25))).capitalize() + "." for _ in range(rng.randint(1, 8))
+        )
+        for _ in range(count)
+    ]
+
+
+def encode_all(published: Published, texts: list[str]) -> tuple[list[Encoded], int]:
+    """The inputs as the service makes them, and the padding id."""
+    manifest = published.manifest
+    spec = InputSpec(manifest.template, manifest.kind, manifest.max_tokens, manifest.cut_field)
+    encoder = InputEncoder(published.load_tokenizer(), spec)
+    items = [TextItem(QUESTION, text, {"question": QUESTION}) for text in texts]
+    segmented = [Segmented(item, segment_text(item.response, manifest.granularity)) for item in items]
+    return [encoder.encode(item) for item in segmented], encoder.pad_id
+
+
+def time_raw(backend: OnnxBackend, inputs: list[Encoded], pad_id: int) -> float:
+    """Items a second of the bare session."""
+    by_length = sorted(inputs, key=lambda item: item.length_tokens)
+    batches = [by_length[i : i + RAW_BATCH_ITEMS] for i in range(0, len(by_length), RAW_BATCH_ITEMS)]
+    begin_s = time.perf_counter()
+    for batch in batches:
+        backend.infer(collate(batch, pad_id))
+    return len(inputs) / (time.perf_counter() - begin_s)
+
+
+async def time_service(url: str, bodies: list[bytes], items: int, clients: int) -> tuple[float, list[float]]:
+    """Items a second of the service, and the latency of each request in seconds."""
+    waiting = iter(bodies)
+    latencies_s: list[float] = []
+
+    async def one_client(http: httpx.AsyncClient) -> None:
+        for body in waiting:
+            begin_s = time.perf_counter()
+            reply = await http.post("/v1/score", content=body)
+            reply.raise_for_status()
+            latencies_s.append(time.perf_counter() - begin_s)
+
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=httpx.Limits(max_connections=None)) as http:
+        begin_s = time.perf_counter()
+        await asyncio.gather(*(one_client(http) for _ in range(clients)))
+        return items / (time.perf_counter() - begin_s), latencies_s
+
+
+def make_bodies(model: str, texts: list[str], items_per_request: int) -> list[bytes]:
+    """The texts as request bodies, in their random order."""
+    items = [{"prompt": QUESTION, "response": text, "fields": {"question": QUESTION}} for text in texts]
+    parts = [items[i : i + items_per_request] for i in range(0, len(items), items_per_request)]
+    return [json.dumps({"items": part, "models": [model]}).encode() for part in parts]
+
+
+def start_service(
+    store: Path, model: str, batching: dict[str, float], folder: Path
+) -> tuple[subprocess.Popen[str], str]:
+    """Start the service on a free port; returns it and its address."""
+    config = folder / "service.yaml"
+    settings = {"port": 0, "store": str(store.resolve()), "models": [{"name": model, "runtime": "onnxruntime"}]}
+    config.write_text(json.dumps({**settings, "batching": batching}))
+    command = [str(Path(sys.executable).with_name("reward-service")), "serve", "--config", str(config)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if found := re.search(r"listening on (http://\S+)", line):
+            return process, found.group(1)
+    raise RuntimeError("the service did not start")
+
+
+def main() -> None:
+    """Run the rounds and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--max-padding", type=float, default=0.2)
+    parser.add_argument("--max-batch-tokens", type=int, default=8192)
+    parser.add_argument("--items", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=5)
+    wanted = parser.parse_args()
+    published = Store(wanted.store).resolve(wanted.model)
+    texts = make_texts(wanted.items, seed=0)
+    inputs, pad_id = encode_all(published, texts)
+    lengths = sorted(item.length_tokens for item in inputs)
+    print(f"{wanted.items} texts of {lengths[0]} to {lengths[-1]} tokens, median {statistics.median(lengths):.0f}")
+    backend = OnnxBackend(published.onnx_path(), threads=wanted.threads)
+    batching = {
+        "threads": wanted.threads,
+        "max_padding": wanted.max_padding,
+        "max_batch_tokens": wanted.max_batch_tokens,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        process, url = start_service(wanted.store, wanted.model, batching, Path(folder))
+        try:
+            run_rounds(wanted, texts, inputs, pad_id, backend, url)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def run_rounds(
+    wanted: argparse.Namespace, texts: list[str], inputs: list[Encoded], pad_id: int, backend: OnnxBackend, url: str
+) -> None:
+    """Measure raw and served in turn, so that a change of the machine's load meets both."""
+    raw: list[float] = []
+    served: dict[str, list[float]] = {name: [] for name in LOADS}
+    latencies_s: dict[str, list[float]] = {name: [] for name in LOADS}
+    time_raw(backend, inputs[: 4 * RAW_BATCH_ITEMS], pad_id)
+    for _ in range(wanted.rounds):
+        raw.append(time_raw(backend, inputs, pad_id))
+        for name, (clients, per_request) in LOADS.items():
+            bodies = make_bodies(wanted.model, texts, per_request)
+            rate, spent_s = asyncio.run(time_service(url, bodies, len(texts), clients))
+            served[name].append(rate)
+            latencies_s[name].extend(spent_s)
+    base = statistics.median(raw)
+    print(f"raw session, sorted, batches of {RAW_BATCH_ITEMS}: {base:.1f} items/s")
+    for name, rates in served.items():
+        rate = statistics.median(rates)
+        median_ms = 1000 * statistics.median(latencies_s[name])
+        print(f"service, {name}: {rate:.1f} items/s, ratio {rate / base:.2f}, median latency {median_ms:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
