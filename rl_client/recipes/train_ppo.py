@@ -1,4 +1,4 @@
-"""PPO on dense rewards as one straight line: prompts, generate, score, estimate, advantages, update, log, checkpoint."""
+"""PPO on dense rewards in one straight line: prompts, generate, score, estimate, update, log, checkpoint."""
 
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial

@@ -84,14 +84,14 @@ def _take_step(config: SftConfig, state: SftState, demonstrations: list[Demonstr
     with state.precision:
         logits = state.policy(tokens)
     loss = token_losses(logits, tokens).mean()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     learning_rate = state.schedule.get_last_lr()[0]
     norm = clip_and_step(state.policy, state.optimizer, max_grad_norm=config.training.max_grad_norm, name="policy")
     state.schedule.step()
     return {
         "loss": float(loss.detach()),
         "grad_norm": norm,
-        "learning_rate": learning_rate,
+        "learning_rate": float(learning_rate),
         "tokens": float(tokens.response_mask.sum()),
         "step_s": timer.total_s,
     }

@@ -24,8 +24,8 @@ def generate(
 ) -> Rollout:
     """Sample responses in one batch; each prompt is encoded once for all of its samples.
 
-    `top_k` restricts what is sampled and nothing else: the policy that PPO trains is the softmax at `temperature` over the
-    whole vocabulary. The temperature is part of the policy: log-probabilities are taken at it everywhere.
+    `top_k` restricts what is sampled and nothing else: the policy that PPO trains is the softmax at `temperature` over
+    the whole vocabulary. The temperature is part of the policy: log-probabilities are taken at it everywhere.
 
     Args:
         policy: In eval mode.
@@ -46,7 +46,7 @@ def generate(
             input_ids=prompt_ids.to(device),
             attention_mask=prompt_mask.to(device),
             generation_config=_generation_config(policy, tokenizer, settings),
-            # Given here because generate() sizes a cache of its own by the encoder's depth, which may not be the decoder's.
+            # Given here because generate() would size a cache by the encoder's depth, which may not be the decoder's.
             past_key_values=EncoderDecoderCache(DynamicCache(), DynamicCache()),
         )
     ids = sequences[:, 1:].cpu()  # the first is the decoder's start token

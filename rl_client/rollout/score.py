@@ -7,7 +7,7 @@ import torch
 
 from reward_proto import Granularity, ItemResult, ModelInfo, ModelScore, ScoreItem
 from rl_client.algorithms.token_rewards import end_token_index, place_rewards
-from rl_client.api import RewardClient, RetryPolicy
+from rl_client.api import RetryPolicy, RewardClient
 from rl_client.errors import TooManyFailedScoresError
 from rl_client.rollout.shaping import Shaper, make_shapers, segments_of
 from rl_client.rollout.stages import Rollout, ScoredRollout

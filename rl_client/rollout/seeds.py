@@ -1,4 +1,4 @@
-"""Seeds for every use of chance, derived from the run's seed, so that a resumed run draws what an unbroken one would."""
+"""A seed for every use of chance, derived from the run's, so that a resumed run draws what an unbroken one would."""
 
 import hashlib
 

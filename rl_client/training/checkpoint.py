@@ -46,7 +46,7 @@ class Checkpoint:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write a checkpoint and drop the oldest ones.
 
-    It appears under its name only when every byte is on disk; a crash before leaves the earlier checkpoints as they were.
+    It appears under its name only when every byte is on disk; a crash before leaves the earlier ones as they were.
 
     Args:
         folder: The run's `checkpoints/`.

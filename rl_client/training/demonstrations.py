@@ -76,7 +76,7 @@ class DemonstrationSampler:
         self._batches: list[list[int]] = []
 
     def take(self, step: int) -> list[Demonstration]:
-        """The batch of a step, counted from 1. Every batch is full; an epoch's odd rest is left for later epochs' orders."""
+        """The batch of a step, counted from 1; always full: an epoch's odd rest waits for a later epoch's order."""
         epoch, index = divmod(step - 1, self._batches_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, self._epoch_batches(epoch)

@@ -1,8 +1,8 @@
 """Policy, value and reference models.
 
 The seam to the rest is `PolicyModel.forward` and `ValueModel.forward` on a `TokenBatch`: whoever calls them does not
-see that the model is an encoder-decoder. Dropout is off from the start: `load_policy` returns models in eval mode, so that
-two forwards agree and PPO's first ratio is 1.
+see that the model is an encoder-decoder. Models come in eval mode and PPO leaves them there: without dropout two
+forwards agree, and the first ratio is 1.
 """
 
 import copy
@@ -110,7 +110,8 @@ def load_policy(folder: Path) -> PolicyModel:
         folder: A Hugging Face directory with config.json and model.safetensors.
 
     Raises:
-        ModelFilesError: If it is missing, not an encoder-decoder, not safetensors, needs code of its own, or lacks weights.
+        ModelFilesError: If it is missing, not an encoder-decoder, not safetensors, needs code of its own, or lacks
+            weights.
     """
     _check_seq2seq(folder)
     try:
@@ -196,7 +197,12 @@ def _check_seq2seq(folder: Path) -> Any:
 
 def _prepare(network: PreTrainedModel) -> PreTrainedModel:
     # The run's settings alone say how to sample: a directory's own defaults (beams, penalties) must not creep in.
-    network.generation_config = GenerationConfig()
+    config = network.config
+    network.generation_config = GenerationConfig(
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+        decoder_start_token_id=config.decoder_start_token_id,
+    )
     return network.eval()
 
 

@@ -114,8 +114,8 @@ def accumulate_gradients(
             values, part.old_values, part.returns, mask, clip_range=settings.value_clip_range, normalizer=tokens
         )
         if update_policy:
-            policy.loss.backward()
-        (settings.value_coefficient * value.loss).backward()
+            policy.loss.backward()  # type: ignore[no-untyped-call]
+        (settings.value_coefficient * value.loss).backward()  # type: ignore[no-untyped-call]
         sums = {
             "policy_loss": policy.loss.detach(),
             "value_loss": value.loss.detach(),
