@@ -49,7 +49,16 @@ class Retries:
         self._clock = clock
         self._first_failure_s: float | None = None
         self.failures = 0
-        self.faults = 0
+        self._faults = 0
+
+    @property
+    def faults_left(self) -> bool:
+        """Whether a score that a model failed to give is asked for again."""
+        return self._faults < self._policy.max_faults
+
+    def count_fault(self) -> None:
+        """Count an answer that a model failed."""
+        self._faults += 1
 
     def delay_s(self, code: ErrorCode | None, retry_after_s: float | None = None) -> float | None:
         """Count a failure that may be retried.
@@ -65,8 +74,11 @@ class Retries:
         if self._first_failure_s is None:
             self._first_failure_s = now
         self.failures += 1
-        self.faults += code in MODEL_FAULTS
-        if self.faults >= self._policy.max_faults or not self._policy.retry_for_s:
+        if code in MODEL_FAULTS:
+            self.count_fault()
+            if not self.faults_left:
+                return None
+        if not self._policy.retry_for_s:
             return None
         delay = self._policy.backoff_s(self.failures, self._rng)
         if retry_after_s is not None:

@@ -1,23 +1,26 @@
 """From items to requests and back: splitting, asking again for what failed, and putting the answers in order."""
 
 import json
+import math
 import random
 import re
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic_core import PydanticSerializationError
 
-from reward_proto import ItemResult, ScoreItem, ScoreReply
-from rl_client.api.errors import ReplyError
+from reward_proto import RETRYABLE, ErrorCode, ItemResult, ScoreError, ScoreItem, ScoreReply
+from rl_client.api.errors import ApiStatusError, ReplyError
 from rl_client.api.exchange import Attempt, Exchange, request_with_retries
 from rl_client.api.reply_check import Pin, check_score_reply, parse_reply
 from rl_client.api.retry import MODEL_FAULTS, Retries, RetryPolicy
 
 SCORE_PATH = "/v1/score"
+SCORE_ERRORS = RETRYABLE | {ErrorCode.TOO_LONG, ErrorCode.MISSING_FIELD}
+"""Codes that a single score may carry; the others are of a whole request."""
 _VERSION = re.compile(r"[0-9a-f]{12}")
 
 
@@ -51,10 +54,6 @@ class ScoreCall:
     rng: random.Random
     on_latency: Callable[[float], None]
     clock: Callable[[], float] = field(default=time.monotonic)
-
-    def retries(self) -> Retries:
-        """A fresh count for one request."""
-        return Retries(self.policy, self.rng, self.clock)
 
 
 def resolve_models(
@@ -110,22 +109,29 @@ def encode_items(items: Sequence[ScoreItem]) -> list[EncodedItem]:
     """Serialise each item once; one without an id is named by its index.
 
     Raises:
-        ValueError: If a text is not Unicode (it has a lone surrogate), which JSON cannot carry.
+        ValueError: If two items share an id, or a text has a lone surrogate, which JSON cannot carry.
     """
-    named = [
-        item if item.id is not None else item.model_copy(update={"id": str(index)}) for index, item in enumerate(items)
-    ]
-    return [EncodedItem(item, _item_content(item)) for item in named]
+    encoded = {}
+    for index, item in enumerate(items):
+        named = item if item.id is not None else item.model_copy(update={"id": str(index)})
+        if named.id in encoded:
+            raise ValueError(f"item {index} has the id {named.id!r} of another item")
+        encoded[named.id] = EncodedItem(named, _item_content(named))
+    return list(encoded.values())
 
 
 def split_items(items: Sequence[EncodedItem], max_items: int, max_bytes: int) -> list[list[EncodedItem]]:
-    """Cut into requests, in order. An item that is over `max_bytes` on its own is sent on its own."""
+    """Cut into requests of about equal numbers, in order. An item over `max_bytes` is sent on its own."""
+    least_requests = math.ceil(len(items) / max_items)
     requests: list[list[EncodedItem]] = []
     size = 0
-    for item in items:
-        if not requests or len(requests[-1]) >= max_items or size + len(item.content) > max_bytes:
+    last_share = -1
+    for index, item in enumerate(items):
+        share = index * least_requests // len(items)
+        if share != last_share or size + len(item.content) > max_bytes:
             requests.append([])
             size = 0
+        last_share = share
         requests[-1].append(item)
         size += len(item.content) + 1
     return requests
@@ -137,48 +143,72 @@ def score_exchange(call: ScoreCall, items: Sequence[EncodedItem]) -> Exchange[li
     Raises:
         RewardClientError: If a request could not be answered at all. Errors of single scores that stay are returned.
     """
-    results = yield from _ask(call, items, call.references)
-    retries = call.retries()
-    faults = 0
+    retries = Retries(call.policy, call.rng, call.clock)
+    results = yield from _ask(call, items, call.references, retries)
+    given_up: set[tuple[int, str]] = set()
     while True:
-        faults += 1
-        failed = _failed_scores(results, ask_faults_again=faults < call.policy.max_faults)
-        if not failed:
-            return results
-        delay_s = retries.delay_s(None)
+        failed = {key: code for key, code in _retryable_errors(results).items() if key not in given_up}
+        if not MODEL_FAULTS.isdisjoint(failed.values()):
+            retries.count_fault()
+            if not retries.faults_left:
+                failed = {key: code for key, code in failed.items() if code not in MODEL_FAULTS}
+        delay_s = retries.delay_s(None) if failed else None
         if delay_s is None:
             return results
-        for names, indices in failed.items():
+        for names, indices in _by_models(failed).items():
+            again = [items[index] for index in indices]
             references = {name: (call.references or {}).get(name, name) for name in names}
-            answers = yield from _ask(call, [items[index] for index in indices], references, delay_s)
+            try:
+                answers = yield from _ask(call, again, references, retries, delay_s)
+            except ApiStatusError as error:
+                # When all scores of a request fail alike the service refuses it whole; the other scores still stand.
+                if error.code is None or error.code not in SCORE_ERRORS:
+                    raise
+                reason = ScoreError(code=error.code, message=error.message, retryable=error.retryable)
+                answers = [_with_error(results[index], names, reason) for index in indices]
+                given_up.update((index, name) for index in indices for name in names)
             for index, answer in zip(indices, answers, strict=True):
-                merged = {**results[index].scores, **answer.scores}
-                results[index] = ItemResult(id=answer.id, scores=merged)
+                results[index] = ItemResult(id=answer.id, scores={**results[index].scores, **answer.scores})
             delay_s = 0.0
 
 
-def _failed_scores(results: Sequence[ItemResult], *, ask_faults_again: bool) -> dict[tuple[str, ...], list[int]]:
-    """Which items to ask again, by the models that failed on them."""
-    failed: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for index, result in enumerate(results):
-        names = tuple(
-            name
-            for name, score in result.scores.items()
-            if score.error is not None
-            and score.error.retryable
-            and (ask_faults_again or score.error.code not in MODEL_FAULTS)
-        )
-        if names:
-            failed[names].append(index)
-    return failed
+def _retryable_errors(results: Sequence[ItemResult]) -> dict[tuple[int, str], ErrorCode]:
+    """The code of each score, by item index and model name, that may be given if it is asked for again."""
+    return {
+        (index, name): score.error.code
+        for index, result in enumerate(results)
+        for name, score in result.scores.items()
+        if score.error is not None and score.error.retryable
+    }
+
+
+def _by_models(failed: Iterable[tuple[int, str]]) -> dict[tuple[str, ...], list[int]]:
+    """Item indices by the models that failed on them: one request for each combination."""
+    names: dict[int, tuple[str, ...]] = defaultdict(tuple)
+    for index, name in failed:
+        names[index] += (name,)
+    indices: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for index, failed_models in names.items():
+        indices[failed_models].append(index)
+    return indices
+
+
+def _with_error(result: ItemResult, names: Sequence[str], error: ScoreError) -> ItemResult:
+    """Some failed scores of a result, with what became of them."""
+    scores = {name: result.scores[name].model_copy(update={"error": error}) for name in names}
+    return ItemResult(id=result.id, scores=scores)
 
 
 def _ask(
-    call: ScoreCall, items: Sequence[EncodedItem], references: Mapping[str, str] | None, delay_s: float = 0.0
+    call: ScoreCall,
+    items: Sequence[EncodedItem],
+    references: Mapping[str, str] | None,
+    retries: Retries,
+    delay_s: float = 0.0,
 ) -> Exchange[list[ItemResult]]:
     attempt = Attempt("POST", SCORE_PATH, uuid.uuid4().hex, _request_content(call, items, references), delay_s)
     started_s = call.clock() + delay_s
-    raw = yield from request_with_retries(attempt, call.retries())
+    raw = yield from request_with_retries(attempt, retries)
     reply = parse_reply(ScoreReply, raw.content)
     names = None if references is None else frozenset(references)
     check_score_reply(reply, [item.item for item in items], names, call.pins, return_logits=call.return_logits)

@@ -125,7 +125,7 @@ class FakeRewardService:
 
     Attributes:
         models: The served models by name; may be changed in mid-run, as a hot reload would.
-        requests: Every score request that was accepted, in order.
+        requests: Every score request that could be read, in order.
         headers: The headers of every score request, failed ones included.
         transport: Pass it to `RewardClient` or `AsyncRewardClient`.
         retry_after_s: The Retry-After of scripted errors that carry one.
@@ -175,17 +175,24 @@ class FakeRewardService:
             asked = ScoreRequest.model_validate_json(request.content)
         except ValidationError:
             return self._error(ErrorCode.INVALID_REQUEST, request)
+        ids = [item.id if item.id is not None else str(index) for index, item in enumerate(asked.items)]
+        if len(set(ids)) < len(ids):
+            return self._error(ErrorCode.INVALID_REQUEST, request)
         models = [self._find(reference) for reference in asked.models or self.models]
-        if None in models:
+        if None in models or not models:
             return self._error(ErrorCode.UNKNOWN_MODEL, request)
         self.requests.append(asked)
         results = [
             ItemResult(
-                id=item.id if item.id is not None else str(index),
+                id=item_id,
                 scores={model.name: self._score_item(model, item, asked.return_logits) for model in models if model},
             )
-            for index, item in enumerate(asked.items)
+            for item_id, item in zip(ids, asked.items, strict=True)
         ]
+        errors = [score.error for result in results for score in result.scores.values()]
+        codes = {error.code if error else None for error in errors}
+        if len(codes) == 1 and (code := codes.pop()):
+            return self._error(code, request)
         tokens = sum(len(item.response.split()) for item in asked.items)
         usage = Usage(input_tokens=tokens, padded_tokens=tokens)
         return _reply(ScoreReply(results=results, usage=usage, request_id=_request_id(request)))

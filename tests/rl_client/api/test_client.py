@@ -21,7 +21,7 @@ from rl_client.api import (
     RetryPolicy,
     RewardClient,
 )
-from rl_client.api.errors import OverloadedError, TooLongError, UnknownModelError
+from rl_client.api.errors import OverloadedError, TooLongError, UnauthenticatedError, UnknownModelError
 from rl_client.api.testing import FakeModel, FakeRewardService
 
 URL = "http://reward"
@@ -86,10 +86,10 @@ def test_nothing_to_score_asks_nothing(score: Score, service: FakeRewardService)
 
 
 @both
-def test_items_may_share_an_id_or_have_none(score: Score, service: FakeRewardService) -> None:
-    items = [ScoreItem(id="x", response="a"), ScoreItem(id="x", response="bb"), ScoreItem(response="ccc")]
-    results = score(service, items, ["completeness"])
-    assert [(result.id, sequence(result, "completeness")) for result in results] == [("x", 1.0), ("x", 2.0), ("2", 3.0)]
+def test_items_without_an_id_are_named_by_their_index_in_the_call(score: Score, service: FakeRewardService) -> None:
+    items = [ScoreItem(response="a"), ScoreItem(id="x", response="bb"), ScoreItem(response="ccc")]
+    results = score(service, items, ["completeness"], max_items_per_request=1)
+    assert [(result.id, sequence(result, "completeness")) for result in results] == [("0", 1.0), ("x", 2.0), ("2", 3.0)]
 
 
 @both
@@ -139,8 +139,8 @@ def test_only_the_scores_that_failed_are_asked_again(
     assert asked == [
         ([item.id for item in ITEMS], None),
         (["q2"], ["relevance"]),
-        (["q5"], ["completeness"]),
         (["q2"], ["relevance"]),
+        (["q5"], ["completeness"]),
     ]
 
 
@@ -158,6 +158,49 @@ def test_a_score_that_stays_failed_keeps_its_error(
         assert (sequence(result, "relevance") is None) == (code is not None or result.id == "q0")
     # Asked once, and twice more for the model that fails; the missing field is final.
     assert [[item.id for item in request.items] for request in service.requests[1:]] == [["q3"], ["q3"]]
+
+
+@both
+def test_what_becomes_of_a_score_asked_again_stays_in_its_place(
+    score: Score, service: FakeRewardService, quick: RetryPolicy
+) -> None:
+    """The service refuses a request whole when all its scores fail alike; the scores that are here already stand."""
+    service.fail_scores("relevance", ErrorCode.DEADLINE_EXCEEDED, item_id="q2")
+    service.fail_scores("relevance", ErrorCode.TOO_LONG, item_id="q2")
+    results = score(service, ITEMS, retry=quick)
+    expected = [None, None, ErrorCode.TOO_LONG, None, None, None, None]
+    assert codes(results, "relevance") == expected
+    assert codes(results, "completeness") == [None] * 7
+
+
+@both
+def test_an_error_of_the_whole_request_is_raised_also_when_asking_again(
+    score: Score, service: FakeRewardService, quick: RetryPolicy
+) -> None:
+    service.fail_scores("relevance", ErrorCode.OVERLOADED, item_id="q2")
+    handler, asked = service.transport.handler, []
+
+    def expire(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if len(asked) == 2:
+            service.fail_next(ErrorCode.UNAUTHENTICATED)
+        return handler(request)
+
+    service.transport = httpx.MockTransport(expire)
+    with pytest.raises(UnauthenticatedError):
+        score(service, ITEMS, retry=quick)
+
+
+@both
+def test_other_scores_are_asked_again_after_a_model_is_given_up(
+    score: Score, service: FakeRewardService, quick: RetryPolicy
+) -> None:
+    service.fail_scores("relevance", ErrorCode.MODEL_FAILED, item_id="q2", times=1000)
+    service.fail_scores("completeness", ErrorCode.OVERLOADED, item_id="q2", times=6)
+    service.fail_scores("completeness", ErrorCode.OVERLOADED, item_id="q3", times=6)
+    results = score(service, ITEMS, retry=quick)
+    assert codes(results, "relevance") == [None, None, ErrorCode.MODEL_FAILED, None, None, None, None]
+    assert codes(results, "completeness") == [None] * 7
 
 
 @both

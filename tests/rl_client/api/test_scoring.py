@@ -34,7 +34,13 @@ def test_text_that_is_no_unicode_is_refused_by_name() -> None:
         encode_items([ScoreItem(id="bad", response="\ud800")])
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1]), (3, [3]), (7, [3, 3, 1])])
+@pytest.mark.parametrize("ids", [["a", "b", "a"], ["1", None]])
+def test_items_that_share_an_id_are_refused(ids: list[str | None]) -> None:
+    with pytest.raises(ValueError, match=r"item \d has the id '(a|1)' of another item"):
+        encode_items([ScoreItem(id=id, response="x") for id in ids])
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1]), (3, [3]), (4, [2, 2]), (7, [3, 2, 2])])
 def test_splitting_by_number(count: int, sizes: list[int]) -> None:
     encoded = encode_items([ScoreItem(response=str(index)) for index in range(count)])
     parts = split_items(encoded, max_items=3, max_bytes=10**6)
