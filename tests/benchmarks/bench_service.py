@@ -32,19 +32,20 @@ from reward_service.registry.store import Published, Store
 
 RAW_BATCH_ITEMS = 16
 LOADS = {"8 clients x 16 items": (8, 16), "32 clients x 1 item": (32, 1)}
-WORDS = (
+VOCABULARY = (
     "the a of in is was album by city river museum built year first second people team film song released named after"
     " which when where known large small under record world season player band studio history award its their from"
-).split()
+)
 QUESTION = "When was the second studio album of the band released?"
 
 
 def make_texts(count: int, seed: int) -> list[str]:
     """Answers of 1 to 8 sentences, 5 to 25 words each."""
     rng = random.Random(seed)
+    words = VOCABULARY.split()
     return [
         " ".join(
-            " ".join(rng.choices(WORDS, k=rng.randint(5, 25))).capitalize() + "." for _ in range(rng.randint(1, 8))
+            " ".join(rng.choices(words, k=rng.randint(5, 25))).capitalize() + "." for _ in range(rng.randint(1, 8))
         )
         for _ in range(count)
     ]

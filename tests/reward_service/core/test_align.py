@@ -1,0 +1,96 @@
+import math
+
+import numpy as np
+import pytest
+
+from reward_proto.models import ModelKind
+from reward_service.core.align import align
+from reward_service.domain import Encoded, Head, ItemScore, Span
+from reward_service.errors import ModelFailedError
+
+SPANS = Head(ModelKind.TOKEN_CLASSIFICATION, ("error", "ok"), "ok")
+REGRESSOR = Head(ModelKind.SEQUENCE_REGRESSION)
+
+
+def encoded(readout: list[int], spans: list[tuple[int, int]], length: int = 6, cut: int = 0) -> Encoded:
+    return Encoded(
+        np.zeros(length, dtype=np.int64), np.array(readout, dtype=np.int64), tuple(Span(*s) for s in spans), cut
+    )
+
+
+def score_of(result: ItemScore | ModelFailedError) -> ItemScore:
+    assert isinstance(result, ItemScore)
+    return result
+
+
+def test_reads_the_classes_at_the_separators() -> None:
+    logits = np.full((2, 6, 2), 99.0)
+    logits[0, 1] = [0.0, math.log(3)]  # P(ok) = 3 / 4
+    logits[0, 4] = [math.log(4), 0.0]  # P(ok) = 1 / 5
+    logits[1, 2] = [1.0, 1.0]
+    first, second = map(
+        score_of, align(SPANS, [encoded([1, 4], [(0, 3), (4, 9)], cut=2), encoded([2], [(0, 5)])], logits)
+    )
+    assert [segment.span for segment in first.segments] == [Span(0, 3), Span(4, 9)]
+    assert [segment.score for segment in first.segments] == pytest.approx([0.75, 0.2])
+    assert [segment.label for segment in first.segments] == ["ok", "error"]
+    assert first.segments[1].logits == pytest.approx((math.log(4), 0.0))
+    assert first.sequence_score == pytest.approx((0.75 + 0.2) / 2)
+    assert (first.truncated_tokens, second.truncated_tokens) == (2, 0)
+    assert second.sequence_score == pytest.approx(0.5)
+
+
+def test_the_ok_class_is_found_by_name_not_by_place() -> None:
+    logits = np.array([[[0.0, math.log(3), 0.0]]])
+    labels = ("a", "ok", "b")
+    other = ("ok", "a", "b")
+    item = encoded([0], [(0, 1)])
+    assert score_of(align(Head(SPANS.kind, labels, "ok"), [item], logits)[0]).sequence_score == pytest.approx(0.6)
+    assert score_of(align(Head(SPANS.kind, other, "ok"), [item], logits)[0]).sequence_score == pytest.approx(0.2)
+
+
+def test_large_logits_do_not_overflow() -> None:
+    logits = np.array([[[-5000.0, 5000.0]]], dtype=np.float32)
+    assert score_of(align(SPANS, [encoded([0], [(0, 1)])], logits)[0]).sequence_score == 1.0
+
+
+def test_a_regressor_gives_its_raw_scalar() -> None:
+    item = encoded([], [(2, 7)])
+    result = score_of(align(REGRESSOR, [item], np.array([[-3.5]]))[0])
+    assert result.sequence_score == -3.5
+    assert [(s.span, s.score, s.label) for s in result.segments] == [(Span(2, 7), -3.5, None)]
+
+
+def test_a_sequence_classifier_gives_one_probability() -> None:
+    head = Head(ModelKind.SEQUENCE_CLASSIFICATION, ("ok", "bad"), "ok")
+    result = score_of(align(head, [encoded([], [(0, 4)])], np.array([[math.log(9), 0.0]]))[0])
+    assert result.sequence_score == pytest.approx(0.9)
+    assert result.segments[0].label == "ok"
+
+
+def test_a_blank_response_of_a_sequence_model_has_a_score_and_no_segment() -> None:
+    result = score_of(align(REGRESSOR, [encoded([], [(0, 0)])], np.array([[1.25]]))[0])
+    assert result.segments == ()
+    assert result.sequence_score == 1.25
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_item_that_is_not_finite_fails_alone(value: float) -> None:
+    logits = np.zeros((3, 6, 2))
+    logits[1, 2, 0] = value
+    results = align(SPANS, [encoded([1, 2], [(0, 1), (2, 3)])] * 3, logits)
+    assert [type(result) for result in results] == [ItemScore, ModelFailedError, ItemScore]
+    scalar = align(REGRESSOR, [encoded([], [(0, 1)])] * 2, np.array([[value], [1.0]]))
+    assert [type(result) for result in scalar] == [ModelFailedError, ItemScore]
+
+
+def test_what_is_not_finite_outside_the_separators_is_not_read() -> None:
+    logits = np.full((1, 6, 2), math.nan)
+    logits[0, 3] = 0.0
+    assert score_of(align(SPANS, [encoded([3], [(0, 1)])], logits)[0]).sequence_score == 0.5
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 3), (2, 6, 2), (1, 2)])
+def test_logits_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ModelFailedError, match="logits"):
+        align(SPANS, [encoded([0], [(0, 1)])], np.zeros(shape))

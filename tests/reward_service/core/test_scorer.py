@@ -1,0 +1,311 @@
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reward_proto.models import ModelKind
+from reward_proto.score import Granularity
+from reward_service.backends.fake_backend import FakeBackend
+from reward_service.core.scorer import Scorer, ServedModel
+from reward_service.core.token_queue import TokenQueue
+from reward_service.core.worker import BatchReport, Entry, Worker
+from reward_service.domain import Batch, Encoded, Head, ItemScore, ModelCard, Segmented, Span, TextItem
+from reward_service.errors import (
+    DeadlineExceededError,
+    DrainingError,
+    InvalidRequestError,
+    MissingFieldError,
+    OverloadedError,
+    PayloadTooLargeError,
+    ServiceError,
+    TooLongError,
+    UnknownModelError,
+)
+
+SPAN_HEAD = Head(ModelKind.TOKEN_CLASSIFICATION, ("ok", "bad"), "ok")
+SCALAR_HEAD = Head(ModelKind.SEQUENCE_REGRESSION)
+MAX_TOKENS = 40
+TIMEOUT_S = 20.0
+
+
+class LengthEncoder:
+    """One token a segment, whose id is the segment's number of characters; a field may be needed."""
+
+    def __init__(self, kind: ModelKind, needs: str | None = None) -> None:
+        self.kind = kind
+        self.needs = needs
+
+    def encode(self, segmented: Segmented) -> Encoded:
+        if self.needs is not None and self.needs not in segmented.item.fields:
+            raise MissingFieldError(f"no {self.needs}")
+        spans = segmented.spans or (Span(0, 0),)
+        if len(spans) > MAX_TOKENS:
+            raise TooLongError("too long")
+        ids = np.array([span.end - span.start for span in spans], dtype=np.int64)
+        is_span_model = self.kind is ModelKind.TOKEN_CLASSIFICATION
+        return Encoded(ids, np.arange(len(ids) if is_span_model else 0, dtype=np.int64), spans)
+
+
+class Telemetry:
+    def __init__(self) -> None:
+        self.reports: list[BatchReport] = []
+
+    def batch_done(self, report: BatchReport) -> None:
+        self.reports.append(report)
+
+    def encoded(self, model: str, tokenize_s: float, truncated: int) -> None:
+        pass
+
+
+class Rig:
+    """A scorer over a span model `fine` (sentences) and a scalar model `whole`, on fake backends."""
+
+    def __init__(self, **limits: int) -> None:
+        self.telemetry = Telemetry()
+        self.release = threading.Event()
+        self.entered = threading.Event()
+        self.release.set()
+        self.limits = {"max_queue_items": 100, "max_queue_tokens": 1000, **limits}
+        self.fine = self.make("fine", SPAN_HEAD, Granularity.SENTENCE, needs=None)
+        self.whole = self.make("whole", SCALAR_HEAD, Granularity.SEQUENCE, needs="question")
+        self.scorer = Scorer(
+            [self.fine, self.whole],
+            max_queue_items=self.limits["max_queue_items"],
+            encode_threads=2,
+            telemetry=self.telemetry,
+        )
+
+    def make(self, name: str, head: Head, granularity: Granularity, needs: str | None) -> ServedModel:
+        queue: TokenQueue[Entry] = TokenQueue(
+            max_items=self.limits["max_queue_items"],
+            max_tokens=self.limits["max_queue_tokens"],
+            max_batch_tokens=1000,
+            max_padding=0.9,
+        )
+        worker = Worker(name, FakeBackend(head, self.hold), head, 0, queue, self.telemetry)
+        worker.start()
+        card = ModelCard(
+            name=name,
+            version="0123456789ab",
+            digest="0123456789ab" + "0" * 52,
+            aliases=("latest", "good"),
+            head=head,
+            granularity=granularity,
+            language="en",
+            template="",
+            max_tokens=MAX_TOKENS,
+            runtime="fake-fp32",
+        )
+        return ServedModel(card, LengthEncoder(head.kind, needs), worker)
+
+    def hold(self, _: Batch) -> None:
+        self.entered.set()
+        assert self.release.wait(TIMEOUT_S)
+
+    async def until_busy(self) -> None:
+        assert await asyncio.to_thread(self.entered.wait, TIMEOUT_S)
+
+
+@pytest.fixture
+def make_rig() -> Iterator[Callable[..., Rig]]:
+    made: list[Rig] = []
+
+    def make(**limits: int) -> Rig:
+        made.append(Rig(**limits))
+        return made[-1]
+
+    yield make
+    for rig in made:
+        rig.release.set()
+        rig.scorer.close(TIMEOUT_S)
+
+
+def text(response: str, question: str | None = "q", **more: Any) -> TextItem:
+    return TextItem("", response, {} if question is None else {"question": question}, **more)
+
+
+def codes(results: tuple[ItemScore | ServiceError, ...]) -> list[str]:
+    return ["score" if isinstance(result, ItemScore) else result.code.value for result in results]
+
+
+def test_every_model_scores_every_item_in_order(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    outcome = asyncio.run(rig.scorer.score([text("One two. Three four five."), text("Six.")]))
+    assert [model.card.name for model in outcome.models] == ["fine", "whole"]
+    fine, whole = (model.results for model in outcome.models)
+    assert isinstance(fine[0], ItemScore)
+    assert [segment.span for segment in fine[0].segments] == [Span(0, 8), Span(9, 25)]
+    # Ids 8 and 16; logits +-(id % 7) / 7, so P(ok) = 1 / (1 + exp(-2 (id % 7) / 7)).
+    assert [s.score for s in fine[0].segments] == pytest.approx([1 / (1 + np.exp(-2 / 7)), 1 / (1 + np.exp(-4 / 7))])
+    assert [r.sequence_score for r in whole if isinstance(r, ItemScore)] == pytest.approx([25 % 7 / 7, 4 / 7])
+    assert outcome.input_tokens == 2 + 1 + 1 + 1
+    assert outcome.padded_tokens == 2 + 2 + 1 + 1
+
+
+def test_models_are_named_by_alias_or_version_and_run_once(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    names = ["whole@good", "fine@0123456789ab", "whole"]
+    outcome = asyncio.run(rig.scorer.score([text("a")], names))
+    assert [model.card.name for model in outcome.models] == ["whole", "fine"]
+    for unknown in ("nobody", "fine@older", "fine@", ""):
+        with pytest.raises(UnknownModelError):
+            asyncio.run(rig.scorer.score([text("a")], ["fine", unknown]))
+
+
+def test_a_blank_response_costs_a_span_model_nothing(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    outcome = asyncio.run(rig.scorer.score([text(" \n"), text("")]))
+    fine, whole = (model.results for model in outcome.models)
+    assert fine == (ItemScore((), None), ItemScore((), None))
+    assert all(isinstance(r, ItemScore) and r.segments == () and r.sequence_score == 0.0 for r in whole)
+    assert {report.model for report in rig.telemetry.reports} == {"whole"}
+
+
+def test_an_error_stands_in_its_own_place(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    long = ". ".join(["Word"] * (MAX_TOKENS + 2))
+    outcome = asyncio.run(rig.scorer.score([text("a", question=None), text(long), text("b")]))
+    assert [codes(model.results) for model in outcome.models] == [
+        ["score", "too_long", "score"],
+        ["missing_field", "score", "score"],
+    ]
+
+
+def test_one_common_error_answers_the_whole_request(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    items = [text("a", question=None), text("b", question=None)]
+    with pytest.raises(MissingFieldError):
+        asyncio.run(rig.scorer.score(items, ["whole"]))
+
+
+def test_callers_spans_are_used_and_checked(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    own = {Granularity.SENTENCE: (Span(0, 2), Span(3, 5))}
+    outcome = asyncio.run(rig.scorer.score([text("ab cd", segments=own)], ["fine"]))
+    (result,) = outcome.models[0].results
+    assert isinstance(result, ItemScore)
+    assert [segment.span for segment in result.segments] == [Span(0, 2), Span(3, 5)]
+    bad = {Granularity.PARAGRAPH: (Span(0, 9),)}
+    with pytest.raises(InvalidRequestError, match=r"items\.1\.segments\.paragraph") as caught:
+        asyncio.run(rig.scorer.score([text("b"), text("a", segments=bad)]))
+    assert caught.value.details == {"path": "items.1.segments.paragraph"}
+
+
+def test_what_is_late_is_late_in_its_own_place(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+
+    async def scenario() -> None:
+        rig.release.clear()
+        blocker = asyncio.create_task(rig.scorer.score([text("blocks")], ["whole"]))
+        await rig.until_busy()
+        # `fine` has nothing to infer for a blank response; `whole` is stuck behind the blocker.
+        outcome = await rig.scorer.score([text(" ")], timeout_s=0.05)
+        assert [codes(model.results) for model in outcome.models] == [["score"], ["deadline_exceeded"]]
+        with pytest.raises(DeadlineExceededError):
+            await rig.scorer.score([text("b")], ["whole"], timeout_s=0.05)
+        rig.release.set()
+        await blocker
+
+    asyncio.run(scenario())
+    assert sum(report.items for report in rig.telemetry.reports) == 1, "late work is dropped, not computed"
+
+
+def test_a_caller_who_leaves_is_dropped(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+
+    async def scenario() -> None:
+        rig.release.clear()
+        blocker = asyncio.create_task(rig.scorer.score([text("blocks")], ["fine"]))
+        await rig.until_busy()
+        leaver = asyncio.create_task(rig.scorer.score([text("b"), text("c")], ["fine"]))
+        while rig.fine.worker.queue.items < 2:
+            await asyncio.sleep(0.001)
+        leaver.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaver
+        assert rig.scorer.active_requests == 1
+        rig.release.set()
+        await blocker
+        await rig.scorer.score([text("d")], ["fine"])
+
+    asyncio.run(scenario())
+    assert sum(report.items for report in rig.telemetry.reports) == 2
+
+
+def test_a_full_queue_refuses_the_request(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(max_queue_items=2)
+
+    async def scenario() -> None:
+        rig.release.clear()
+        blocker = asyncio.create_task(rig.scorer.score([text("blocks")], ["fine"]))
+        await rig.until_busy()
+        waiting = asyncio.create_task(rig.scorer.score([text("b"), text("c")], ["fine"]))
+        while rig.fine.worker.queue.items < 2:
+            await asyncio.sleep(0.001)
+        with pytest.raises(OverloadedError) as caught:
+            await rig.scorer.score([text("d")])
+        assert caught.value.retry_after_s is not None
+        rig.release.set()
+        await asyncio.gather(blocker, waiting)
+
+    asyncio.run(scenario())
+
+
+def test_more_tokens_than_the_queue_ever_holds_are_no_overload(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(max_queue_tokens=2)
+    with pytest.raises(PayloadTooLargeError):
+        asyncio.run(rig.scorer.score([text("One. Two. Three.")], ["fine"]))
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+
+    async def scenario() -> None:
+        rig.release.clear()
+        blocker = asyncio.create_task(rig.scorer.score([text("blocks")], ["fine"]))
+        await rig.until_busy()
+        waiting = asyncio.create_task(rig.scorer.score([text("One. Two. Three.")], ["fine"]))
+        while not rig.fine.worker.queue.items:
+            await asyncio.sleep(0.001)
+        rig.fine.worker._tokens_per_s = 0.1  # 3 tokens at this speed take 30 s.
+        with pytest.raises(OverloadedError, match="30"):
+            await rig.scorer.score([text("d")], ["fine"], timeout_s=10.0)
+        rig.release.set()
+        await asyncio.gather(blocker, waiting)
+
+    asyncio.run(scenario())
+
+
+def test_draining_answers_admitted_requests_and_refuses_new_ones(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+
+    async def scenario() -> None:
+        rig.release.clear()
+        admitted = asyncio.create_task(rig.scorer.score([text("a")], ["fine"]))
+        await rig.until_busy()
+        rig.scorer.start_draining()
+        with pytest.raises(DrainingError):
+            await rig.scorer.score([text("b")], ["fine"])
+        with pytest.raises(DrainingError):
+            await rig.scorer.segment("b", Granularity.SENTENCE)
+        assert not await rig.scorer.drained(0.05)
+        rig.release.set()
+        assert await rig.scorer.drained(TIMEOUT_S)
+        assert codes((await admitted).models[0].results) == ["score"]
+
+    asyncio.run(scenario())
+
+
+def test_a_request_reaches_the_queue_whole(make_rig: Callable[..., Rig]) -> None:
+    """So that a lone caller's batches, and with them its scores, do not depend on timing."""
+    rig = make_rig()
+    asyncio.run(rig.scorer.score([text(f"{'a' * n}.") for n in range(1, 30)], ["fine"]))
+    assert [report.items for report in rig.telemetry.reports] == [29]
+
+
+def test_segment_gives_code_point_pairs(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    assert asyncio.run(rig.scorer.segment("Hi 😀.  Bye.", Granularity.SENTENCE)) == ((0, 5), (7, 11))
