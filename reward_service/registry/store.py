@@ -59,6 +59,16 @@ class Published:
     manifest: Manifest
     path: Path
 
+    def summary(self) -> dict[str, Any]:
+        """What `models list --json` tells of it."""
+        return {
+            "version": self.version,
+            "digest": self.digest,
+            "aliases": list(self.aliases),
+            "exports": sorted(path.name for path in self._exports.glob("[!.]*")),
+            **self.manifest.model_dump(mode="json"),
+        }
+
     def load_tokenizer(self) -> Tokenizer:
         """The model's tokenizer, a fresh one at each call.
 
@@ -73,7 +83,11 @@ class Published:
 
     def export_path(self, runtime: str) -> Path:
         """Where an export of this version for a runtime, such as `onnxruntime-fp32`, lies or would lie."""
-        return self.path.with_name(f"{self.version}.exports") / runtime
+        return self._exports / runtime
+
+    @property
+    def _exports(self) -> Path:
+        return self.path.with_name(f"{self.version}.exports")
 
     def onnx_path(self, precision: str = "fp32") -> Path:
         """The exported ONNX file, verified against the digests in its export.json.

@@ -3,16 +3,13 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.core.encode import parse_template
-from reward_service.errors import ConfigError
 from reward_service.training.dataset import TEMPLATE_FIELDS
-
-Pairs = Literal["preference", "coverage"]
+from reward_service.training.pairs import PairKind
 
 
 class _Strict(BaseModel):
@@ -80,7 +77,7 @@ class ModelConfig(_Strict):
     error_types: frozenset[str] = frozenset()
     ignore_error_types: frozenset[str] = frozenset()
     min_error_words: int = Field(default=0, ge=0)
-    pairs: Pairs | None = None
+    pairs: PairKind | None = None
     coverage_similarity: float = Field(default=0.85, gt=0, le=1)
     training: TrainingConfig
 
@@ -149,28 +146,3 @@ class TrainConfig(_Strict):
             if isinstance(model, dict) and isinstance(model.get("training", {}), dict):
                 models[name] = {**model, "training": {**shared, **model.get("training", {})}}
         return {**content, "models": models}
-
-
-def load_train_config(path: Path) -> TrainConfig:
-    """Read and check a file.
-
-    Raises:
-        ConfigError: With every fault and its place in the file.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(str(path), [str(error)]) from error
-    try:
-        return TrainConfig.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(str(path), faults_of(error)) from error
-
-
-def faults_of(error: ValidationError) -> list[str]:
-    """Each fault of a validation as `where: what`."""
-    faults = []
-    for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"]) or "the file"
-        faults.append(f"{where}: {fault['msg']}")
-    return faults

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from reward_service.core.backend import Backend
 from reward_service.training.config import TrainingConfig
-from reward_service.training.evaluate import Metrics
+from reward_service.training.figures import Metrics
 from reward_service.training.objectives import Objective
 
 LENGTH_POOL_BATCHES = 32

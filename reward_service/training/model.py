@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers.utils import logging as transformers_logging
 
 from reward_proto.models import ModelKind
 from reward_service.domain import Batch
@@ -19,10 +20,11 @@ from reward_service.registry.files import CONFIG_FILE, TOKENIZER_FILE, check_dir
 SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json")
 """Files of a tokenizer besides tokenizer.json, which are published with it for readers that want them."""
 
-_ROBERTA_LIKE = frozenset(
-    {"roberta", "xlm-roberta", "xlm-roberta-xl", "longformer", "camembert", "mpnet", "data2vec-text"}
-)
-"""Model types whose positions start after the pad id."""
+
+def silence_transformers() -> None:
+    """Turn off transformers' progress bars and load reports; what matters of them is checked by `build_model`."""
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
 
 
 def load_tokenizer(encoder_dir: Path) -> Tokenizer:
@@ -39,19 +41,15 @@ def load_tokenizer(encoder_dir: Path) -> Tokenizer:
         raise StoreError(f"{path}: {error}") from error
 
 
-def position_limit(model_dir: Path) -> int | None:
-    """Most tokens that the positions of a model allow; None where its config states no limit."""
-    config = AutoConfig.from_pretrained(model_dir, trust_remote_code=False, local_files_only=True)
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is None or limit <= 0:
-        return None
-    if config.model_type in _ROBERTA_LIKE:
-        return int(limit) - int(config.pad_token_id or 0) - 1
-    return int(limit)
-
-
 def build_model(
-    encoder_dir: Path, kind: ModelKind, labels: tuple[str, ...], *, pad_id: int, vocab_size: int, seed: int
+    encoder_dir: Path,
+    kind: ModelKind,
+    labels: tuple[str, ...],
+    *,
+    pad_id: int,
+    vocab_size: int,
+    seed: int,
+    attention: str = "sdpa",
 ) -> nn.Module:
     """Load an encoder's weights under a new head.
 
@@ -64,6 +62,7 @@ def build_model(
         pad_id: The tokenizer's id for padding.
         vocab_size: Ids that the tokenizer can give.
         seed: Draws the head's weights.
+        attention: transformers' attention implementation for training.
 
     Raises:
         StoreError: The directory holds what must not be loaded, lacks weights of the encoder itself, or its
@@ -91,6 +90,7 @@ def build_model(
         model, info = architecture.from_pretrained(
             encoder_dir,
             config=config,
+            attn_implementation=attention,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,

@@ -13,9 +13,10 @@ from reward_service.core.backend import Backend
 from reward_service.core.collate import collate
 from reward_service.domain import Encoded, Head
 from reward_service.training.dataset import PairExample, SpanExample
-from reward_service.training.evaluate import Metrics, pair_metrics, scalars, score_all, span_metrics
+from reward_service.training.figures import Metrics, pair_metrics, span_metrics
 from reward_service.training.labels import IGNORED
 from reward_service.training.losses import pairwise_loss, span_loss
+from reward_service.training.scoring import scalars, score_all
 
 CALIBRATION_RESPONSES = 4000
 """Training responses whose scores give the calibration: the first so many."""
@@ -64,7 +65,7 @@ class SpanObjective:
         return span_loss(logits, *(torch.from_numpy(array).to(device) for array in (rows, columns, labels)))
 
     def evaluate(self, backend: Backend) -> Metrics:
-        """See `evaluate.span_metrics`."""
+        """See `figures.span_metrics`."""
         scores = score_all(backend, self.head, [example.encoded for example in self.dev], self.pad_id)
         return span_metrics(self.dev, scores, self.head.ok_label)
 
@@ -105,7 +106,7 @@ class PairObjective:
         )
 
     def evaluate(self, backend: Backend) -> Metrics:
-        """See `evaluate.pair_metrics`."""
+        """See `figures.pair_metrics`."""
         encoded = [item for example in self.dev for item in example.encoded]
         return pair_metrics(self.dev, score_all(backend, self.head, encoded, self.pad_id))
 

@@ -3,10 +3,14 @@
 import re
 from collections.abc import Iterable, Sequence
 from itertools import combinations
+from typing import Literal
 
 from reward_proto.feedback import PREFERENCE_PAIRS, FeedbackExample
 from reward_proto.score import Granularity
 from reward_service.core.segment import segment_text
+
+PairKind = Literal["preference", "coverage"]
+"""What decides which prediction is better."""
 
 Pair = tuple[int, int]
 """(winner, loser), indices into the four predictions from 0."""
@@ -95,7 +99,7 @@ def _is_covered_by(piece: frozenset[str], words: frozenset[str], similarity: flo
     return bool(piece) and len(piece & words) >= similarity * len(piece)
 
 
-def pairs_of(examples: Sequence[FeedbackExample], kind: str, similarity: float) -> list[tuple[Pair, ...]]:
+def pairs_of(examples: Sequence[FeedbackExample], kind: PairKind, similarity: float) -> list[tuple[Pair, ...]]:
     """The pairs of every example, by `kind`: `preference` or `coverage`."""
     if kind == "preference":
         return [preference_pairs(example) for example in examples]

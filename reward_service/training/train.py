@@ -16,25 +16,24 @@ from reward_proto.feedback import FeedbackExample
 from reward_proto.models import ModelKind
 from reward_service.core.encode import InputEncoder, InputSpec
 from reward_service.core.segment import SEGMENTER_VERSION
-from reward_service.domain import Encoded, Head, TextItem
+from reward_service.domain import Encoded, Head
 from reward_service.errors import ConfigError
-from reward_service.registry.files import check_directory, sha256_of
+from reward_service.registry.describe import position_limit
+from reward_service.registry.files import CONFIG_FILE, check_directory, read_json_object, sha256_of
 from reward_service.registry.manifest import Manifest, SegmenterSpec
 from reward_service.registry.store import Published, Store
 from reward_service.training import model as models
 from reward_service.training.config import ModelConfig, TrainConfig
 from reward_service.training.dataset import build_pair_examples, build_span_examples, read_feedback, text_items
+from reward_service.training.evaluate import RULE_FILE
 from reward_service.training.fit import Run, fit
 from reward_service.training.labels import LABELS, OK_LABEL, SpanRule
 from reward_service.training.objectives import Objective, PairObjective, SpanObjective, calibrate, teaches
 from reward_service.training.pairs import pairs_of
+from reward_service.training.samples import PARITY_FILE, write_text_items
 
-PARITY_FILE = "parity.jsonl"
 PARITY_EXAMPLES = 16
 """Held-out questions whose four predictions are published with a model, to check its exports on."""
-
-RULE_FILE = "rule.json"
-"""What the model was taught: its part of the settings, so that it can be evaluated by the same rule."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ def train_models(
         raise ConfigError("--only", [f"{name}: no such model; there is {', '.join(config.models)}" for name in unknown])
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    models.silence_transformers()
     store = Store(config.store)
     train, dev = read_feedback(config.data.train), read_feedback(config.data.dev)
     results = []
@@ -102,7 +102,7 @@ def train_one(
     """Train one model and publish it; see `train_models`."""
     settings = config.models[name]
     head = Head(settings.kind, LABELS, OK_LABEL) if settings.kind.is_classifier else Head(settings.kind)
-    limit = models.position_limit(config.encoder)
+    limit = position_limit(read_json_object(config.encoder / CONFIG_FILE))
     if limit is not None and settings.training.max_tokens > limit:
         raise ConfigError(name, [f"max_tokens {settings.training.max_tokens} is over the encoder's {limit} positions"])
     tokenizer = models.load_tokenizer(config.encoder)
@@ -117,6 +117,8 @@ def train_one(
         pad_id=encoder.pad_id,
         vocab_size=tokenizer.get_vocab_size(),
         seed=config.seed,
+        # On a CPU the backward pass of torch's fused attention is slower in bf16 than eager attention's.
+        attention="eager" if config.precision == "bf16" and device.type == "cpu" else "sdpa",
     ).to(device)
     backend = models.ModuleBackend(model, device)
     run = Run(name, config.seed, device, config.precision == "bf16", console)
@@ -167,7 +169,9 @@ def build_objective(
         objective = SpanObjective([example for example in spans if teaches(example)], held_out, head, encoder.pad_id)
     else:
         pairs, held_out_pairs = (
-            build_pair_examples(part, encoder, pairs_of(part, settings.pairs or "", settings.coverage_similarity))
+            build_pair_examples(
+                part, encoder, pairs_of(part, settings.pairs or "preference", settings.coverage_similarity)
+            )
             for part in (train, dev)
         )
         responses = [encoded for example in pairs for encoded in example.encoded]
@@ -198,21 +202,6 @@ def find_trained(store: Store, name: str, digest: str) -> Published | None:
         if published.name == name and published.manifest.trained_on.get("settings") == digest:
             return store.resolve(f"{name}@{published.version}")
     return None
-
-
-def write_text_items(path: Path, items: Sequence[TextItem]) -> None:
-    """Write one JSON object a line: prompt, response, fields."""
-    lines = (
-        json.dumps({"prompt": item.prompt, "response": item.response, "fields": item.fields}, ensure_ascii=False)
-        for item in items
-    )
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-
-
-def read_text_items(path: Path) -> list[TextItem]:
-    """Read what `write_text_items` wrote."""
-    with path.open(encoding="utf-8") as stream:
-        return [TextItem(**json.loads(line)) for line in stream]
 
 
 def _canonical(settings: ModelConfig) -> str:
