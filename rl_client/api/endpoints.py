@@ -74,7 +74,7 @@ def _get(path: str) -> Attempt:
 def _find(served: Sequence[ModelInfo], reference: str) -> ModelInfo:
     name, _, suffix = reference.partition("@")
     for info in served:
-        if info.name == name and (not suffix or suffix == info.version or suffix in info.aliases):
+        if info.name == name and (not suffix or suffix in (info.version, info.digest, *info.aliases)):
             return info
     known = ", ".join(f"{info.name}@{info.version}" for info in served) or "none"
     raise UnknownModelError(f"{reference!r} is not served; served: {known}", status=NOT_FOUND, retryable=False)

@@ -1,0 +1,50 @@
+"""Runs the examples of docs/client-api.md in order and compares what they print with what the page says they do."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from reward_proto import ErrorCode, Granularity, ModelKind
+from rl_client.api.testing import FakeModel, FakeRewardService
+
+DOC = Path(__file__).parents[2] / "docs" / "client-api.md"
+BLOCK = re.compile(r"```python\n(.*?)```\n(?:```text\n(.*?)```\n)?", re.DOTALL)
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> FakeRewardService:
+    """Answers whatever goes to the network."""
+    factuality = FakeModel(
+        "factuality",
+        score=lambda text: 1.0 if "album" in text else 0.5,
+        granularity=Granularity.SENTENCE,
+        kind=ModelKind.TOKEN_CLASSIFICATION,
+        version="aaaaaaaaaaaa",
+    )
+    completeness = FakeModel("completeness", score=lambda text: len(text.split()) / 2, version="bbbbbbbbbbbb")
+    fake = FakeRewardService([factuality, completeness])
+    fake.fail_scores("factuality", ErrorCode.TOO_LONG, item_id="q3")
+    monkeypatch.setattr(
+        httpx.HTTPTransport, "handle_request", lambda _, request: fake.transport.handle_request(request)
+    )
+    monkeypatch.setattr(
+        httpx.AsyncHTTPTransport,
+        "handle_async_request",
+        lambda _, request: fake.transport.handle_async_request(request),
+    )
+    return fake
+
+
+def test_every_example_prints_what_the_page_says(service: FakeRewardService) -> None:
+    examples = BLOCK.findall(DOC.read_text(encoding="utf-8"))
+    assert len(examples) == DOC.read_text(encoding="utf-8").count("```python")
+    names: dict[str, object] = {}
+    for code, expected in examples:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, str(DOC), "exec"), names)
+        assert printed.getvalue() == expected, code
