@@ -4,7 +4,7 @@ TrainingError
 ├── ConfigError              a settings file with faults; all of them are listed
 ├── DataError                a prompt or demonstration that cannot be used; names the file and the line
 ├── ModelFilesError          a model directory is missing, incomplete, of the wrong class, or refused
-├── DecodeError              sampled ids whose text does not grow token by token
+├── DecodeError              a tokenizer that gives no offsets
 ├── CheckpointError          a checkpoint is missing, damaged, or belongs to another run
 ├── RunFolderError           the output folder holds another run
 ├── VersionChangedError      a reward model is not the version that the run pinned
@@ -36,7 +36,7 @@ class ModelFilesError(TrainingError):
 
 
 class DecodeError(TrainingError):
-    """The text of sampled ids does not grow token by token, so that no offsets can be given."""
+    """A tokenizer gives no offsets of sampled tokens."""
 
 
 class CheckpointError(TrainingError):

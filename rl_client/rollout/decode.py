@@ -3,7 +3,9 @@
 Offsets come from the sampled ids themselves: tokenizing the decoded text again may divide it differently.
 """
 
+import os.path
 from collections.abc import Sequence
+from itertools import pairwise
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
@@ -16,10 +18,10 @@ Offsets = tuple[tuple[int, int], ...]
 
 
 def decode_with_offsets(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str, Offsets]:
-    """Decode token by token; the pieces joined are the text.
+    """Decode sampled ids without their special tokens.
 
     A special token has no width. Nor has a token whose bytes do not complete a character; the one that completes it
-    holds the whole. Bytes that are still incomplete at the end are no part of the text.
+    holds the whole.
 
     Args:
         tokenizer: The policy's; a fast one.
@@ -29,26 +31,41 @@ def decode_with_offsets(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) 
         The text, and T half-open ranges of code points that cover it in order without gap or overlap.
 
     Raises:
-        DecodeError: If the tokenizer is not a fast one, or its text does not grow token by token.
+        DecodeError: If the tokenizer is not a fast one.
     """
-    backend = _fast_backend(tokenizer)
-    stream = DecodeStream(skip_special_tokens=True)
-    pieces = []
-    offsets = []
-    end = 0
-    for position, token in enumerate(ids):
-        try:
-            piece = stream.step(backend, int(token)) or ""
-        except Exception as error:  # tokenizers raises bare Exception
-            raise DecodeError(f"token {token} at position {position} rewrites the text before it: {error}") from error
-        pieces.append(piece)
-        offsets.append((end, end + len(piece)))
-        end += len(piece)
-    return "".join(pieces), tuple(offsets)
-
-
-def _fast_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         raise DecodeError(f"{type(tokenizer).__name__} is not a fast tokenizer, so its tokens have no offsets")
-    return backend
+    text = backend.decode(ids, skip_special_tokens=True)
+    ends = _streamed_ends(backend, ids)
+    if ends is None or (ends[-1] if ends else 0) != len(text):
+        ends = _compared_ends(backend, ids, text)
+    return text, tuple(pairwise([0, *ends]))
+
+
+def _streamed_ends(backend: Tokenizer, ids: Sequence[int]) -> list[int] | None:
+    """Where each token ends, in linear time; None if a token rewrites the text before it."""
+    stream = DecodeStream(skip_special_tokens=True)
+    ends = []
+    end = 0
+    for token in ids:
+        try:
+            end += len(stream.step(backend, token) or "")
+        except Exception as error:
+            # tokenizers raises bare Exception. Invalid bytes turn what stands before them into U+FFFD.
+            if "prefix" not in str(error):
+                raise
+            return None
+        ends.append(end)
+    return ends
+
+
+def _compared_ends(backend: Tokenizer, ids: Sequence[int], text: str) -> list[int]:
+    """Where each token ends, in quadratic time: how much of the final text stands once the token is decoded."""
+    ends = []
+    end = 0
+    for count in range(1, len(ids) + 1):
+        so_far = backend.decode(ids[:count], skip_special_tokens=True)
+        end = max(end, len(os.path.commonprefix([so_far, text])))
+        ends.append(end)
+    return ends

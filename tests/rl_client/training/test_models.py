@@ -1,0 +1,126 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSeq2SeqLM
+
+from rl_client.errors import ModelFilesError
+from rl_client.rollout.stages import TokenBatch
+from rl_client.training.models import freeze_copy, init_policy, load_policy, load_tokenizer, load_value
+
+
+@pytest.fixture
+def tokens():
+    """Two prompts of unlike length, three responses: the first prompt has two of them."""
+    return TokenBatch(
+        prompt_ids=torch.tensor([[4, 5, 6, 1], [7, 1, 0, 0]]),
+        prompt_mask=torch.tensor([[True] * 4, [True, True, False, False]]),
+        prompt_index=torch.tensor([0, 1, 0]),
+        response_ids=torch.tensor([[3, 4, 1], [5, 1, 0], [1, 0, 0]]),
+        response_mask=torch.tensor([[True] * 3, [True, True, False], [True, False, False]]),
+    )
+
+
+def test_logits_are_those_of_each_pair_on_its_own(policy, tokens):
+    logits = policy(tokens)
+    pairs = [([4, 5, 6, 1], [3, 4, 1]), ([7, 1], [5, 1]), ([4, 5, 6, 1], [1])]
+    for row, (prompt, response) in enumerate(pairs):
+        alone = policy.network(input_ids=torch.tensor([prompt]), labels=torch.tensor([response])).logits
+        torch.testing.assert_close(logits[row, : len(response)], alone[0], atol=1e-5, rtol=1e-5)
+
+
+def test_values_read_the_decoder_state_from_which_each_token_is_chosen(value, tokens):
+    values = value(tokens)
+    hidden = value.network(
+        input_ids=torch.tensor([[7, 1]]), decoder_input_ids=torch.tensor([[0, 5]]), output_hidden_states=True
+    ).decoder_hidden_states[-1]
+    expected = (hidden @ value.head.weight[0] + value.head.bias)[0]
+    torch.testing.assert_close(values[1, :2], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_new_value_model_gives_zero_everywhere(policy_dir, tokens):
+    assert torch.equal(load_value(policy_dir)(tokens), torch.zeros(3, 3))
+
+
+def test_a_saved_value_model_keeps_its_head(value, tokens, tokenizer, tmp_path):
+    value.save(tmp_path, tokenizer)
+    assert torch.equal(load_value(tmp_path)(tokens), value(tokens))
+    assert value(tokens).abs().sum() > 0
+
+
+def test_a_saved_policy_is_a_plain_hugging_face_directory(policy, tokens, tokenizer, tmp_path):
+    policy.save(tmp_path, tokenizer)
+    network = AutoModelForSeq2SeqLM.from_pretrained(tmp_path).eval()
+    plain = network(input_ids=torch.tensor([[7, 1]]), labels=torch.tensor([[5, 1]])).logits
+    torch.testing.assert_close(plain[0], policy(tokens)[1, :2], atol=1e-5, rtol=1e-5)
+    assert network.generation_config.eos_token_id == 1
+    assert load_tokenizer(tmp_path).get_vocab() == tokenizer.get_vocab()
+    assert not list(tmp_path.glob("*.bin"))
+
+
+def test_the_reference_does_not_follow_the_policy(policy, tokens):
+    reference = freeze_copy(policy)
+    before = reference(tokens)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(reference(tokens), before)
+    assert not any(parameter.requires_grad for parameter in reference.parameters())
+
+
+def test_random_weights_follow_the_seed_and_leave_torch_alone(init_dir):
+    state = torch.get_rng_state()
+    a, b, c = init_policy(init_dir, 1), init_policy(init_dir, 1), init_policy(init_dir, 2)
+    assert torch.equal(torch.get_rng_state(), state)
+    weight = "network.decoder.block.0.layer.0.SelfAttention.q.weight"
+    assert torch.equal(a.state_dict()[weight], b.state_dict()[weight])
+    assert not torch.equal(a.state_dict()[weight], c.state_dict()[weight])
+
+
+def test_a_directory_that_lacks_a_weight_is_refused(policy_dir, tmp_path):
+    shutil.copytree(policy_dir, tmp_path, dirs_exist_ok=True)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["decoder.final_layer_norm.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelFilesError, match=r"decoder\.final_layer_norm\.weight"):
+        load_policy(tmp_path)
+
+
+def test_pickled_weights_are_refused(policy_dir, tmp_path):
+    shutil.copytree(policy_dir, tmp_path, dirs_exist_ok=True)
+    tensors = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelFilesError):
+        load_policy(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "gpt2"}, "not an encoder-decoder"),
+        ({"auto_map": {"AutoConfig": "evil.Config"}, "model_type": "evil"}, "custom code"),
+        ({"decoder_start_token_id": None}, "decoder_start_token_id"),
+    ],
+)
+def test_other_models_are_refused(init_dir, tmp_path, change, message):
+    config = json.loads((init_dir / "config.json").read_text())
+    del config["is_encoder_decoder"]
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(ModelFilesError, match=message):
+        init_policy(tmp_path, 0)
+
+
+def test_a_missing_directory_is_named(tmp_path):
+    with pytest.raises(ModelFilesError, match="nowhere"):
+        load_policy(tmp_path / "nowhere")
+
+
+def test_a_tokenizer_without_eos_is_refused(tmp_path, tokenizer):
+    from transformers import PreTrainedTokenizerFast
+
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, pad_token="<pad>").save_pretrained(tmp_path)
+    with pytest.raises(ModelFilesError, match="eos"):
+        load_tokenizer(tmp_path)
