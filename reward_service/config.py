@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
@@ -153,7 +153,7 @@ class ServiceSettings(_Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     store: Path
-    models: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
+    models: tuple[ModelSettings, ...]
     limits: Limits = Limits()
     batching: Batching = Batching()
     drain: Drain = Drain()
@@ -163,6 +163,8 @@ class ServiceSettings(_Section):
     @field_validator("models")
     @classmethod
     def _names_are_unique(cls, models: tuple[ModelSettings, ...]) -> tuple[ModelSettings, ...]:
+        if not models:  # Not `min_length`, which counts valid entries and so complains of a faulty one twice.
+            raise ValueError("at least one model is needed")
         names = [model.served_name for model in models]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -1,0 +1,140 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reward_service.config import Precision, Runtime, ServiceSettings, load_settings
+from reward_service.errors import ConfigError
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLES = sorted((REPOSITORY / "deploy" / "configs").glob("*.yaml"))
+MINIMAL: dict[str, Any] = {"store": "runs/store", "models": [{"name": "relevance"}]}
+
+
+def load(tmp_path: Path, content: Any) -> ServiceSettings:
+    path = tmp_path / "service.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return load_settings(path, ServiceSettings)
+
+
+def faults(tmp_path: Path, content: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, content)
+    assert str(tmp_path / "service.yaml") in str(caught.value)
+    return caught.value.faults
+
+
+def test_defaults(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL)
+    assert (settings.host, settings.port, settings.store) == ("127.0.0.1", 8000, Path("runs/store"))
+    (model,) = settings.models
+    assert (model.runtime, model.precision, model.device) == (Runtime.AUTO, Precision.FP32, "cpu")
+    assert (settings.limits.max_items, settings.limits.max_body_bytes) == (256, 8388608)
+    assert (settings.limits.max_queue_items, settings.limits.max_queue_tokens) == (4096, 1048576)
+    assert (settings.batching.max_batch_tokens, settings.batching.threads) == (8192, 2)
+
+
+def test_reads_every_section(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        """
+        host: 0.0.0.0
+        port: 0
+        store: s
+        models:
+          - {name: relevance@good, runtime: torch, precision: bf16, device: "cuda:1"}
+          - {name: completeness@0123456789ab, runtime: onnxruntime, precision: int8}
+        limits: {max_items: 10, max_body_bytes: 2048, max_queue_items: 20, max_queue_tokens: 30}
+        batching: {max_batch_tokens: 100, threads: 1}
+        compat: {weights: {relevance: 0.3, completeness: -1}}
+        """,
+    )
+    assert [model.served_name for model in settings.models] == ["relevance", "completeness"]
+    assert settings.limits.max_queue_tokens == 30
+    assert settings.compat.weights == {"relevance": 0.3, "completeness": -1}
+
+
+def test_every_fault_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+    told = faults(
+        tmp_path,
+        {
+            "port": 70000,
+            "stor": "x",
+            "models": [{"name": "a b"}, {"name": "ok", "runtime": "tensorrt", "devise": "cpu"}],
+            "limits": {"max_items": 0},
+            "batching": {"max_padding": 1.0},
+        },
+    )
+    places = [fault.split(": ")[0] for fault in told]
+    assert places == [
+        "port",
+        "store",
+        "models[0].name",
+        "models[1].runtime",
+        "models[1].devise",
+        "limits.max_items",
+        "batching.max_padding",
+        "stor",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"models": []}, "models: "),
+        ({"models": [{"name": "a"}, {"name": "a@old"}]}, "served twice: a"),
+        ({"models": [{"name": "a", "runtime": "openvino"}]}, "not available yet"),
+        ({"models": [{"name": "a", "runtime": "torch", "precision": "int8"}]}, "does not compute in int8"),
+        ({"models": [{"name": "a", "runtime": "onnxruntime", "precision": "bf16"}]}, "does not compute in bf16"),
+        ({"models": [{"name": "a", "device": "tpu"}]}, "models[0].device"),
+        ({"compat": {"weights": {"nobody": 1.0}}}, "not served: nobody"),
+        ({"compat": {"weights": {"relevance": float("nan")}}}, "compat.weights.relevance"),
+        ({"compat": {"protocols": []}}, "compat.protocols"),
+        ({"limits": {"max_items": 10, "max_queue_items": 5}}, "below max_items"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+    (fault,) = faults(tmp_path, {**MINIMAL, **change})
+    assert told in fault
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    assert faults(tmp_path, "- a\n") == ["the file must hold a mapping"]
+    assert faults(tmp_path, "") == ["the file must hold a mapping"]
+    assert "line 1" in faults(tmp_path, "{")[0]
+    with pytest.raises(ConfigError, match="No such file"):
+        load_settings(tmp_path / "nowhere.yaml", ServiceSettings)
+
+
+def test_settings_are_frozen(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(tmp_path, MINIMAL).port = 1
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    load_settings(path, ServiceSettings)
+
+
+def test_configurations_are_shipped() -> None:
+    assert EXAMPLES
+
+
+def test_every_setting_is_documented() -> None:
+    """The table of settings in docs/service.md has a row for each setting of the file, and for nothing else."""
+    text = (REPOSITORY / "docs" / "service.md").read_text(encoding="utf-8")
+    table = text.partition("\n## Settings\n")[2].partition("\n## ")[0]
+    documented = {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")}
+    schema = ServiceSettings.model_json_schema()
+
+    def paths(node: dict[str, Any], prefix: str) -> set[str]:
+        if "$ref" in node:
+            return paths(schema["$defs"][node["$ref"].rpartition("/")[2]], prefix)
+        if node.get("type") == "array":
+            return paths(node["items"], f"{prefix}[]")
+        if "properties" in node:
+            return {path for name, child in node["properties"].items() for path in paths(child, f"{prefix}.{name}")}
+        return {prefix.lstrip(".")}
+
+    assert documented == paths(schema, "")
