@@ -20,6 +20,7 @@ app.add_typer(models_app, name="models")
 FAULTS = (ConfigError, StoreError, ParityError, ServiceError, OSError)
 """What the user can mend."""
 
+TABLE_WIDTH = 132
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -93,7 +94,8 @@ def train(
         trained = train_models(settings, only or [], force=force, console=Console(stderr=True))
     except FAULTS as error:
         _fail(error)
-    Console().print(metrics_table(trained))
+    # A log file has no width of its own, and rich would cut the columns to 80 characters.
+    Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(metrics_table(trained))
 
 
 @app.command()

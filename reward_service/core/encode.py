@@ -7,6 +7,7 @@ from functools import lru_cache
 from string import Formatter
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from reward_proto.models import ModelKind
@@ -18,6 +19,9 @@ PROMPT_FIELD = "prompt"
 
 PREFIX_CACHE_SIZE = 512
 """Prefixes whose token ids are kept: the samples of one prompt come close together."""
+
+MAX_CACHED_CHARS = 16_384
+"""Longer prefixes are not kept, so that a caller cannot fill the memory with them."""
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SEPARATORS = ("[SEP]", "</s>", "<sep>", "<eos>", "<|endoftext|>")
@@ -46,11 +50,11 @@ class _Prefix:
     """A tokenized prefix.
 
     Attributes:
-        ids: Its token ids, no special tokens.
+        ids: [P] int64, no special tokens.
         cut_from: Index of the cut field's first token, and `cut_to` one past its last; equal when nothing can be cut.
     """
 
-    ids: tuple[int, ...]
+    ids: NDArray[np.int64]
     cut_from: int
     cut_to: int
 
@@ -95,13 +99,13 @@ class InputEncoder:
         if manifest_like.cut_field is not None and names.count(manifest_like.cut_field) != 1:
             raise ValueError(f"cut_field {manifest_like.cut_field!r} must stand in the template exactly once")
         self._begin, self._end = _special_ids(tokenizer)
-        separator_id = self._end[0] if self._end else _first_known(tokenizer, _SEPARATORS)
+        separator_id = int(self._end[0]) if len(self._end) else _first_known(tokenizer, _SEPARATORS)
         if separator_id is None:
             raise ValueError("the tokenizer adds no end token and has no known separator")
         pad_id = _first_known(tokenizer, _PADS)
         self.separator_id = separator_id
         self.pad_id = separator_id if pad_id is None else pad_id
-        self._prefix = lru_cache(maxsize=PREFIX_CACHE_SIZE)(self._tokenize_prefix)
+        self._cached_prefix = lru_cache(maxsize=PREFIX_CACHE_SIZE)(self._tokenize_prefix)
 
     def encode(self, segmented: Segmented) -> Encoded:
         """Assemble one input.
@@ -118,7 +122,9 @@ class InputEncoder:
             InvalidRequestError: A text holds lone surrogates, or a sequence model got several segments.
         """
         spans = segmented.spans if self._spec.kind is ModelKind.TOKEN_CLASSIFICATION else _whole(segmented)
-        prefix = self._prefix(*self._render(segmented))
+        text, cut_start, cut_end = self._render(segmented)
+        tokenize = self._cached_prefix if len(text) <= MAX_CACHED_CHARS else self._tokenize_prefix
+        prefix = tokenize(text, cut_start, cut_end)
         response = segmented.item.response
         texts = [" " + response[span.start : span.end] for span in spans]
         _check_unicode("response", response)
@@ -137,12 +143,12 @@ class InputEncoder:
                 length_tokens=length,
                 max_tokens=self._spec.max_tokens,
             )
-        kept = [*self._begin, *prefix.ids[: prefix.cut_to - cut], *prefix.ids[prefix.cut_to :]]
-        offset = len(kept)
-        is_span_model = self._spec.kind is ModelKind.TOKEN_CLASSIFICATION
+        kept = (self._begin, prefix.ids[: prefix.cut_to - cut], prefix.ids[prefix.cut_to :])
+        if self._spec.kind is not ModelKind.TOKEN_CLASSIFICATION:
+            readout = []
         return Encoded(
-            input_ids=np.array(kept + body + list(self._end), dtype=np.int64),
-            readout=np.array([offset + position for position in readout] if is_span_model else [], dtype=np.int64),
+            input_ids=np.concatenate((*kept, np.array(body, dtype=np.int64), self._end)),
+            readout=np.array(readout, dtype=np.int64) + (length - cut - len(body) - len(self._end)),
             spans=spans,
             truncated_tokens=cut,
         )
@@ -166,10 +172,11 @@ class InputEncoder:
 
     def _tokenize_prefix(self, text: str, cut_start: int, cut_end: int) -> _Prefix:
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        ids = np.array(encoding.ids, dtype=np.int64)
         cuttable = [i for i, (start, end) in enumerate(encoding.offsets) if end > cut_start and start < cut_end]
         if not cuttable:
-            return _Prefix(tuple(encoding.ids), 0, 0)
-        return _Prefix(tuple(encoding.ids), cuttable[0], cuttable[-1] + 1)
+            return _Prefix(ids, 0, 0)
+        return _Prefix(ids, cuttable[0], cuttable[-1] + 1)
 
 
 def _whole(segmented: Segmented) -> tuple[Span, ...]:
@@ -189,14 +196,14 @@ def _check_unicode(name: str, text: str) -> None:
         raise InvalidRequestError(f"{name!r} is not valid Unicode at character {error.start}", field=name) from error
 
 
-def _special_ids(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _special_ids(tokenizer: Tokenizer) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Ids that the tokenizer's post-processor puts before and after an input, found on a word of its vocabulary."""
     for probe in _plain_tokens(tokenizer):
         encoding = tokenizer.encode(probe)
         mask = encoding.special_tokens_mask
         if 0 in mask:
             first, last = mask.index(0), len(mask) - mask[::-1].index(0)
-            return tuple(encoding.ids[:first]), tuple(encoding.ids[last:])
+            return np.array(encoding.ids[:first], dtype=np.int64), np.array(encoding.ids[last:], dtype=np.int64)
     raise ValueError("the tokenizer gives no token for any of its own words")
 
 

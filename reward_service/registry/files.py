@@ -20,10 +20,13 @@ PICKLE_SUFFIXES = frozenset(
 )
 """Formats that can run code when they are loaded, or that hide one which can."""
 
+SAFETENSORS_SUFFIX = ".safetensors"
 CODE_SUFFIXES = frozenset({".py", ".pyc", ".so", ".pyd", ".dll", ".sh"})
 
-_PICKLE_PROTOCOL = b"\x80"
+_PICKLE_MARK = b"\x80"
+_PICKLE_PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")
 _ZIP_MAGIC = b"PK\x03\x04"
+_SAFETENSORS_LENGTH_BYTES = 8
 
 
 def check_directory(directory: Path) -> list[Path]:
@@ -44,7 +47,10 @@ def check_directory(directory: Path) -> list[Path]:
             raise StoreError(f"{path}: a link out of the directory is refused")
         if not path.is_file():
             raise StoreError(f"{path}: only plain files are allowed")
-        if path.suffix.lower() in PICKLE_SUFFIXES or _looks_pickled(path):
+        if path.suffix == SAFETENSORS_SUFFIX:
+            if not _is_safetensors(path):
+                raise StoreError(f"{path}: is not a safetensors file")
+        elif path.suffix.lower() in PICKLE_SUFFIXES or _looks_pickled(path):
             raise StoreError(f"{path}: pickled weights are refused; save them as {WEIGHTS_FILE}")
         if path.suffix.lower() in CODE_SUFFIXES:
             raise StoreError(f"{path}: code is refused")
@@ -131,6 +137,13 @@ def sync_directory(directory: Path) -> None:
 
 
 def _looks_pickled(path: Path) -> bool:
+    """Whether the first bytes are a pickle's, or a zip archive's, which is how torch.save wraps one."""
     with path.open("rb") as stream:
         head = stream.read(len(_ZIP_MAGIC))
-    return head.startswith(_PICKLE_PROTOCOL) or head == _ZIP_MAGIC
+    return (head[:1] == _PICKLE_MARK and head[1:2] in _PICKLE_PROTOCOLS) or head == _ZIP_MAGIC
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a JSON header follows the eight bytes of its length, whose own values may look like a pickle's."""
+    with path.open("rb") as stream:
+        return stream.read(_SAFETENSORS_LENGTH_BYTES + 1)[_SAFETENSORS_LENGTH_BYTES:] == b"{"

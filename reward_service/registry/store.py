@@ -127,10 +127,11 @@ class Store:
             aliases: Names that point at this version from now on.
 
         Raises:
-            StoreError: A file is missing or refused, or an alias is no alias.
+            StoreError: A file is missing or refused, an alias is no alias, or the manifest needs another segmenter.
         """
         for alias in aliases:
             _check_alias(alias)
+        _check_segmenter(manifest)
         sources = [path for path in model_files.check_model_directory(files) if path.name not in _OWN_FILES]
         model_dir = self._model_dir(manifest.name)
         model_dir.mkdir(parents=True, exist_ok=True)
@@ -253,8 +254,7 @@ class Store:
             raise StoreError(f"{path}: {error}") from error
         if manifest.name != name:
             raise StoreError(f"{path}: says {manifest.name!r}, but the model is {name!r}")
-        if manifest.segmenter.version != SEGMENTER_VERSION:
-            raise StoreError(f"{path}: needs segmenter {manifest.segmenter.version}, this is {SEGMENTER_VERSION}")
+        _check_segmenter(manifest)
         pointing = tuple(sorted(alias for alias, target in self._aliases(name).items() if target == version))
         return Published(name, version, digest, pointing, manifest, directory)
 
@@ -267,6 +267,12 @@ def _check_alias(alias: str) -> None:
         raise StoreError(
             f"{alias!r} is not an alias: use letters, digits, '_', '.' and '-', and nothing like a version"
         )
+
+
+def _check_segmenter(manifest: Manifest) -> None:
+    needed = manifest.segmenter.version
+    if needed != SEGMENTER_VERSION:
+        raise StoreError(f"{manifest.name}: needs segmenter {needed}, but this is {SEGMENTER_VERSION}")
 
 
 def _pretty(content: dict[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ def metrics_table(trained: Sequence[TrainedModel]) -> Table:
     """Held-out figures of models, a row each."""
     table = Table(title="Reward models on held-out feedback")
     for column in ("model", "version", *FIGURES, "seconds"):
-        table.add_column(column, justify="left" if column in {"model", "version"} else "right")
+        table.add_column(column, justify="left" if column in {"model", "version"} else "right", no_wrap=True)
     for model in trained:
         metrics = model.published.manifest.metrics
         cells = [_cell(name, metrics.get(name)) for name in FIGURES]

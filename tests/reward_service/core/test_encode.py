@@ -1,0 +1,203 @@
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from reward_proto.models import ModelKind
+from reward_service.core import encode
+from reward_service.core.encode import InputEncoder, InputSpec, parse_template
+from reward_service.domain import Segmented, Span, TextItem
+from reward_service.errors import InvalidRequestError, MissingFieldError, TooLongError
+
+WORDS = list("q:a.,[]/s<>") + ["ctx", "one", "two", "three", "four", "five", "six", "sep"]
+BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+
+
+def word_tokenizer(special: list[str], single: str, ends: list[str]) -> Tokenizer:
+    vocabulary = {word: index for index, word in enumerate([*special, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=special[1]))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(special)
+    if ends:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=single, special_tokens=[(token, special.index(token)) for token in ends]
+        )
+    return tokenizer
+
+
+def bert() -> Tokenizer:
+    return word_tokenizer(BERT, "[CLS] $A [SEP]", ["[CLS]", "[SEP]"])
+
+
+def span_spec(**changes: object) -> InputSpec:
+    given = {"template": "q: {q} ctx: {ctx} a:", "kind": ModelKind.TOKEN_CLASSIFICATION, "max_tokens": 64}
+    return InputSpec(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def item(response: str = "one two. three", **fields: str) -> TextItem:
+    return TextItem("the prompt", response, {"q": "one", "ctx": "two three four", **fields})
+
+
+SPANS = (Span(0, 8), Span(9, 14))
+
+
+def tokens_of(tokenizer: Tokenizer, ids: object) -> str:
+    return " ".join(tokenizer.id_to_token(int(index)) for index in ids)  # type: ignore[attr-defined]
+
+
+def test_a_separator_stands_before_each_segment_and_is_read() -> None:
+    tokenizer = bert()
+    encoded = InputEncoder(tokenizer, span_spec()).encode(Segmented(item(), SPANS))
+    assert tokens_of(tokenizer, encoded.input_ids) == (
+        "[CLS] q : one ctx : two three four a : [SEP] one two . [SEP] three [SEP]"
+    )
+    assert encoded.readout.tolist() == [11, 15]
+    assert encoded.spans == SPANS
+    assert encoded.truncated_tokens == 0
+    assert encoded.input_ids.dtype == encoded.readout.dtype == "int64"
+
+
+def test_a_sequence_model_has_the_same_input_and_no_read_out() -> None:
+    tokenizer = bert()
+    spec = span_spec(kind=ModelKind.SEQUENCE_REGRESSION)
+    encoded = InputEncoder(tokenizer, spec).encode(Segmented(item(), (Span(0, 14),)))
+    assert tokens_of(tokenizer, encoded.input_ids).endswith("a : [SEP] one two . three [SEP]")
+    assert encoded.readout.tolist() == []
+    assert encoded.spans == (Span(0, 14),)
+
+
+def test_a_blank_response() -> None:
+    tokenizer = bert()
+    blank = Segmented(item(" "), ())
+    spans = InputEncoder(tokenizer, span_spec()).encode(blank)
+    assert (spans.spans, spans.readout.tolist()) == ((), [])
+    whole = InputEncoder(bert(), span_spec(kind=ModelKind.SEQUENCE_REGRESSION)).encode(blank)
+    assert whole.spans == (Span(0, 0),)
+    assert tokens_of(tokenizer, whole.input_ids).endswith("a : [SEP] [SEP]")
+
+
+@pytest.mark.parametrize("spans", [SPANS, ()])
+def test_a_sequence_model_refuses_other_than_one_segment(spans: tuple[Span, ...]) -> None:
+    with pytest.raises(InvalidRequestError, match="one segment"):
+        InputEncoder(bert(), span_spec(kind=ModelKind.SEQUENCE_REGRESSION)).encode(Segmented(item(), spans))
+
+
+@pytest.mark.parametrize(
+    ("special", "single", "ends", "expected"),
+    [
+        (["<pad>", "<unk>", "<s>", "</s>"], "<s> $A </s>", ["<s>", "</s>"], "<s> a : </s> one </s>"),
+        (["<pad>", "<unk>", "</s>"], "$A </s>", ["</s>"], "a : </s> one </s>"),
+        (["<pad>", "<unk>", "<sep>", "<cls>"], "$A <sep> <cls>", ["<sep>", "<cls>"], "a : <sep> one <sep> <cls>"),
+        (["<|endoftext|>", "<unk>"], "", [], "a : <|endoftext|> one"),
+    ],
+)
+def test_the_separator_is_the_tokenizers_own(special: list[str], single: str, ends: list[str], expected: str) -> None:
+    tokenizer = word_tokenizer(special, single, ends)
+    encoder = InputEncoder(tokenizer, span_spec(template="a:"))
+    encoded = encoder.encode(Segmented(item("one"), (Span(0, 3),)))
+    assert tokens_of(tokenizer, encoded.input_ids) == expected
+    # The first special token of each is its pad; GPT-2 has none and uses its end token.
+    assert encoder.pad_id == 0
+
+
+def test_a_tokenizer_without_any_separator_is_refused() -> None:
+    with pytest.raises(ValueError, match="separator"):
+        InputEncoder(word_tokenizer(["<x>", "<unk>"], "", []), span_spec())
+
+
+@pytest.mark.parametrize("place", ["response", "q", "prompt"])
+def test_special_tokens_in_a_text_stay_text(place: str) -> None:
+    tokenizer = bert()
+    texts = {"response": "one", "q": "one", "prompt": "one", place: "one [SEP] [CLS] [PAD] two"}
+    encoder = InputEncoder(tokenizer, span_spec(template="q: {q} {prompt} a:"))
+    response = texts["response"]
+    given = TextItem(texts["prompt"], response, {"q": texts["q"]})
+    encoded = encoder.encode(Segmented(given, (Span(0, len(response)),)))
+    assert tokens_of(tokenizer, encoded.input_ids).split().count("[SEP]") == 2
+    assert 0 not in encoded.input_ids.tolist()
+    assert encoded.input_ids[encoded.readout[0]] == tokenizer.token_to_id("[SEP]")
+
+
+def test_the_prompt_is_always_there_and_a_field_cannot_replace_it() -> None:
+    tokenizer = bert()
+    encoder = InputEncoder(tokenizer, span_spec(template="{prompt}"))
+    encoded = encoder.encode(Segmented(TextItem("one", "two", {"prompt": "six"}), (Span(0, 3),)))
+    assert tokens_of(tokenizer, encoded.input_ids) == "[CLS] one [SEP] two [SEP]"
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(MissingFieldError, match="'ctx'"):
+        InputEncoder(bert(), span_spec()).encode(Segmented(TextItem("", "one", {"q": "one"}), (Span(0, 3),)))
+
+
+def test_too_long_is_an_error_with_the_figures() -> None:
+    # The whole input has 18 tokens.
+    InputEncoder(bert(), span_spec(max_tokens=18)).encode(Segmented(item(), SPANS))
+    with pytest.raises(TooLongError, match="18 tokens, the model takes 17"):
+        InputEncoder(bert(), span_spec(max_tokens=17)).encode(Segmented(item(), SPANS))
+
+
+def test_the_cut_field_loses_its_end() -> None:
+    tokenizer = bert()
+    encoded = InputEncoder(tokenizer, span_spec(max_tokens=16, cut_field="ctx")).encode(Segmented(item(), SPANS))
+    assert tokens_of(tokenizer, encoded.input_ids) == "[CLS] q : one ctx : two a : [SEP] one two . [SEP] three [SEP]"
+    assert encoded.truncated_tokens == 2
+    assert encoded.readout.tolist() == [9, 13]
+
+
+def test_cutting_all_of_the_field_may_not_be_enough() -> None:
+    encoder = InputEncoder(bert(), span_spec(max_tokens=15, cut_field="ctx"))
+    assert encoder.encode(Segmented(item(), SPANS)).truncated_tokens == 3
+    with pytest.raises(TooLongError, match="'ctx' is not enough"):
+        InputEncoder(bert(), span_spec(max_tokens=14, cut_field="ctx")).encode(Segmented(item(), SPANS))
+
+
+def test_the_same_words_elsewhere_are_not_cut() -> None:
+    tokenizer = bert()
+    encoder = InputEncoder(tokenizer, span_spec(template="{ctx} q {q} {prompt}", max_tokens=10, cut_field="q"))
+    given = TextItem("two one", "four", {"ctx": "one two", "q": "one two three"})
+    encoded = encoder.encode(Segmented(given, (Span(0, 4),)))
+    assert tokens_of(tokenizer, encoded.input_ids) == "[CLS] one two q one two one [SEP] four [SEP]"
+    assert encoded.truncated_tokens == 2
+
+
+def test_a_cached_prefix_and_a_long_one_encode_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = InputEncoder(bert(), span_spec())
+    again = [first.encode(Segmented(item(response), (Span(0, 3),))).input_ids.tolist() for response in ("one", "two")]
+    monkeypatch.setattr(encode, "MAX_CACHED_CHARS", 0)
+    uncached = InputEncoder(bert(), span_spec())
+    assert again == [
+        uncached.encode(Segmented(item(response), (Span(0, 3),))).input_ids.tolist() for response in ("one", "two")
+    ]
+
+
+def test_settings_in_the_tokenizer_file_do_not_cut_or_pad() -> None:
+    tokenizer = bert()
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=40)
+    encoded = InputEncoder(tokenizer, span_spec()).encode(Segmented(item(), SPANS))
+    assert encoded.length_tokens == 18
+
+
+@pytest.mark.parametrize("place", ["response", "q"])
+def test_lone_surrogates_are_refused(place: str) -> None:
+    texts = {"response": "one", "q": "one", place: "o\ud800e"}
+    given = TextItem("", texts["response"], {"q": texts["q"], "ctx": ""})
+    with pytest.raises(InvalidRequestError, match=f"'{place}' is not valid Unicode at character 1"):
+        InputEncoder(bert(), span_spec()).encode(Segmented(given, (Span(0, 3),)))
+
+
+def test_a_template_is_divided_into_texts_and_fields() -> None:
+    assert parse_template("q: {q} {{x}} {ctx}") == (("q: ", "q"), (" {", None), ("x}", None), (" ", "ctx"))
+    assert parse_template("") == ()
+
+
+@pytest.mark.parametrize("template", ["{q!r}", "{q:>9}", "{q.x}", "{q[0]}", "{}", "{0}", "{ q }", "{q", "q}"])
+def test_other_than_bare_fields_are_refused(template: str) -> None:
+    with pytest.raises(ValueError, match="template"):
+        parse_template(template)
+
+
+@pytest.mark.parametrize("template", ["{q} {q}", "{ctx}"])
+def test_the_cut_field_stands_in_the_template_once(template: str) -> None:
+    with pytest.raises(ValueError, match="exactly once"):
+        InputEncoder(bert(), span_spec(template=template, cut_field="q"))

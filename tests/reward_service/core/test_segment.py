@@ -1,0 +1,149 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reward_proto.score import Granularity
+from reward_service.core.segment import MIN_SUB_SENTENCE_WORDS, check_spans, segment_text
+from reward_service.domain import Span
+from reward_service.errors import InvalidRequestError
+
+PIECES = [
+    "Dr. Smith", "e.g.", "U.S.", "word", "Five", "naïve", "e\u0301", "👩‍👩‍👧", "🎉", "B", "\u3000", "\u2028", "\u00a0",
+    "\x85", "\x1c", "\r\n", "\n", "\n\n", "\r\n\r\n", " ", "  ", "\t", ".", "!", "?", ",", ";", "...", "“", "”", '"',
+    "(", ")", "。", "\u200b", "\x00", "\U0010ffff", "3.14", "a.b@c.de",
+]  # fmt: skip
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=40).map("".join) | st.text(
+    st.characters(exclude_categories=["Cs"]), max_size=80
+)
+
+
+def pieces(text: str, granularity: Granularity) -> list[str]:
+    return [text[span.start : span.end] for span in segment_text(text, granularity)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Dr. Smith came. He left.", ["Dr. Smith came.", "He left."]),
+        ("By fruit, e.g. apples, we live. Yes.", ["By fruit, e.g. apples, we live.", "Yes."]),
+        ("Party 🎉 time! The nai\u0308ve came.", ["Party 🎉 time!", "The nai\u0308ve came."]),
+        ("One here.\r\nTwo there.", ["One here.", "Two there."]),
+        ("  One here.   Two there.  ", ["One here.", "Two there."]),
+        ('He said "Stop. Now." and left. She stayed.', ['He said "Stop. Now." and left.', "She stayed."]),
+        ("First line\n\nSecond paragraph", ["First line", "Second paragraph"]),
+        ("word", ["word"]),
+    ],
+)
+def test_sentences_by_hand(text: str, expected: list[str]) -> None:
+    assert pieces(text, Granularity.SENTENCE) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # Five words before the comma: a piece of its own.
+        ("One two three four five, six seven eight nine x.", ["One two three four five,", "six seven eight nine x."]),
+        # Four before the comma: they join what follows.
+        ("One two three four, five six seven eight nine.", ["One two three four, five six seven eight nine."]),
+        # The last piece has four: it joins the one before.
+        ("One two three four five; six seven eight nine.", ["One two three four five; six seven eight nine."]),
+        # A short piece in the middle joins the following one, not the one before.
+        (
+            "a1 a2 a3 a4 a5, b1 b2, c1 c2 c3 c4 c5, d1 d2 d3 d4 d5.",
+            ["a1 a2 a3 a4 a5,", "b1 b2, c1 c2 c3 c4 c5,", "d1 d2 d3 d4 d5."],
+        ),
+        # A comma inside a word, or before a quotation mark, ends no word.
+        ('Some 1,000 of the people, he said "yes," and they all went.',
+         ["Some 1,000 of the people,", 'he said "yes," and they all went.']),
+        # Never across sentences, short as they are.
+        ("Yes. No, never.", ["Yes.", "No, never."]),
+    ],
+)  # fmt: skip
+def test_sub_sentences_by_hand(text: str, expected: list[str]) -> None:
+    assert pieces(text, Granularity.SUB_SENTENCE) == expected
+
+
+def test_paragraphs_are_parted_by_blank_lines() -> None:
+    text = " One.\nStill one.\n \t\nTwo.\r\n\r\nThree.\n"
+    assert pieces(text, Granularity.PARAGRAPH) == ["One.\nStill one.", "Two.", "Three."]
+
+
+def test_the_sequence_is_the_trimmed_whole() -> None:
+    assert segment_text(" \n a b. c \n", Granularity.SEQUENCE) == (Span(3, 9),)
+
+
+@pytest.mark.parametrize("granularity", Granularity)
+@pytest.mark.parametrize("text", ["", " ", "\r\n\t", "\u3000\u2028", "\x1c"])
+def test_blank_text_has_no_segments(text: str, granularity: Granularity) -> None:
+    assert segment_text(text, granularity) == ()
+
+
+@pytest.mark.parametrize("granularity", Granularity)
+@settings(max_examples=150, deadline=None)
+@given(text=TEXTS)
+def test_spans_are_ordered_trimmed_and_cover_all_but_white_space(granularity: Granularity, text: str) -> None:
+    end = 0
+    for span in segment_text(text, granularity):
+        assert text[end : span.start].strip() == ""
+        piece = text[span.start : span.end]
+        assert piece
+        assert piece == piece.strip()
+        end = span.end
+    assert text[end:].strip() == ""
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=TEXTS)
+def test_sub_sentences_refine_sentences(text: str) -> None:
+    fine = segment_text(text, Granularity.SUB_SENTENCE)
+    for sentence in segment_text(text, Granularity.SENTENCE):
+        inside = [span for span in fine if sentence.start <= span.start < sentence.end]
+        assert (inside[0].start, inside[-1].end) == (sentence.start, sentence.end)
+        for span in inside if len(inside) > 1 else []:
+            assert len(text[span.start : span.end].split()) >= MIN_SUB_SENTENCE_WORDS
+        for span in inside[:-1]:
+            assert text[span.end - 1] in ",;!?"
+
+
+@pytest.mark.parametrize("blank", ["\u2028", "\u3000", "\u00a0", "\x85"])
+def test_an_initial_before_wide_white_space_does_not_break_the_segmenter(blank: str) -> None:
+    # sentencex panics on these as they are.
+    text = f"He is B{blank}. Smith of the hills."
+    assert "".join("".join(pieces(text, Granularity.SENTENCE)).split()) == "HeisB.Smithofthehills."
+
+
+@pytest.mark.parametrize("unit", ["This is a sentence, ok then. ", "a", "🎉 x. ", '"', "a\n\n", ", ", "Dr. ", "\n"])
+@pytest.mark.parametrize("granularity", Granularity)
+def test_fifty_thousand_characters(unit: str, granularity: Granularity) -> None:
+    text = (unit * 50_000)[:50_000]
+    covered = sum(len("".join(text[span.start : span.end].split())) for span in segment_text(text, granularity))
+    assert covered == len("".join(text.split()))
+
+
+@pytest.mark.parametrize("granularity", [Granularity.SENTENCE, Granularity.SUB_SENTENCE])
+def test_lone_surrogates_are_refused(granularity: Granularity) -> None:
+    with pytest.raises(InvalidRequestError, match="Unicode"):
+        segment_text("One \ud800 two.", granularity)
+
+
+def test_check_spans_keeps_what_is_in_order() -> None:
+    spans = [Span(0, 3), Span(3, 5), Span(6, 9)]
+    assert check_spans("one, two.", spans) == tuple(spans)
+    assert check_spans("", []) == ()
+
+
+@pytest.mark.parametrize(
+    ("spans", "fault"),
+    [
+        ([Span(0, 0)], "empty"),
+        ([Span(3, 2)], "empty"),
+        ([Span(0, 10)], "outside"),
+        ([Span(-1, 3)], "outside"),
+        ([Span(0, 4), Span(3, 5)], "overlaps"),
+        ([Span(5, 8), Span(0, 3)], "order"),
+        ([Span(4, 5)], "blank"),
+    ],
+)
+def test_check_spans_refuses(spans: list[Span], fault: str) -> None:
+    with pytest.raises(InvalidRequestError, match=fault):
+        check_spans("one, two.", spans)
