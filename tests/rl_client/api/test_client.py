@@ -174,6 +174,17 @@ def test_what_becomes_of_a_score_asked_again_stays_in_its_place(
 
 
 @both
+def test_a_score_that_was_given_up_is_not_asked_for_before_its_retry_after(
+    score: Score, service: FakeRewardService
+) -> None:
+    service.retry_after_s = 40.0
+    service.fail_scores("relevance", ErrorCode.OVERLOADED, item_id="q2", times=1000)
+    results = score(service, ITEMS, retry=RetryPolicy(retry_for_s=30.0, initial_delay_s=0.001))
+    assert codes(results, "relevance")[2] is ErrorCode.OVERLOADED
+    assert len(service.requests) == 2
+
+
+@both
 def test_an_error_of_the_whole_request_is_raised_also_when_asking_again(
     score: Score, service: FakeRewardService, quick: RetryPolicy
 ) -> None:
