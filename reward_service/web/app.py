@@ -43,10 +43,14 @@ def create_app(scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_byt
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, with the schemas of the bodies that the routes parse themselves."""
+    """FastAPI's document, with the schemas of the bodies that the routes parse themselves, and one error shape."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes)
     _, bodies = models_json_schema(
         [(ScoreRequest, "validation"), (SegmentRequest, "validation")], ref_template="#/components/schemas/{model}"
     )
-    document["components"]["schemas"].update(bodies["$defs"])
+    schemas = document["components"]["schemas"]
+    schemas.update(bodies["$defs"])
+    # FastAPI promises its own 422 for every path parameter; a model's name is any text, so that it never comes.
+    del document["paths"]["/v1/models/{name}"]["get"]["responses"]["422"]
+    del schemas["HTTPValidationError"], schemas["ValidationError"]
     return document
