@@ -282,7 +282,7 @@ def load_config(path: Path, kind: type[Config]) -> Config:
     try:
         config = kind.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(str(path), [_describe(fault) for fault in error.errors()] + _missing_paths(raw)) from error
+        raise ConfigError(str(path), _describe(error) + _missing_paths(raw)) from error
     if faults := _missing_paths(raw):
         raise ConfigError(str(path), faults)
     return config
@@ -302,7 +302,15 @@ def _missing_paths(raw: dict[str, Any]) -> list[str]:
     return faults
 
 
-def _describe(fault: Any) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
-    message = "unknown setting" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else str(message)
+def _describe(error: ValidationError) -> list[str]:
+    faults = error.errors()
+    places = [fault["loc"] for fault in faults]
+    lines = []
+    for fault in faults:
+        place = fault["loc"]
+        if place and any(len(other) > len(place) and other[: len(place)] == place for other in places):
+            continue  # pydantic's consequence of a fault inside, such as a list that lacks its faulty entry
+        where = ".".join(str(part) for part in place)
+        message = "unknown setting" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+        lines.append(f"{where}: {message}" if where else message)
+    return lines

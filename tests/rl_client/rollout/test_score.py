@@ -1,0 +1,121 @@
+import pytest
+import torch
+
+from reward_proto import Calibration, ErrorCode, Granularity, ModelKind
+from rl_client.api import RetryPolicy, RewardClient
+from rl_client.api.errors import UnknownModelError
+from rl_client.api.testing import FakeModel, FakeRewardService
+from rl_client.errors import TooManyFailedScoresError
+from rl_client.rollout.prompts import pad_rows
+from rl_client.rollout.decode import decode_with_offsets
+from rl_client.rollout.score import RewardScorer
+from rl_client.rollout.stages import Prompt, Rollout, TokenBatch
+from rl_client.training.config import RewardSettings, Shaping
+
+SPAN = FakeModel(
+    "span",
+    score=lambda text: 1.0 if "good" in text else 0.25,
+    granularity=Granularity.SUB_SENTENCE,
+    kind=ModelKind.TOKEN_CLASSIFICATION,
+    calibration=Calibration(mean=0.5, std=0.5),
+)
+WHOLE = FakeModel("whole", score=lambda text: 1.0 + len(text))
+REWARDS = (RewardSettings(model="span", weight=2.0, shaping=Shaping.CENTERED), RewardSettings(model="whole", weight=0.1))
+NO_WAIT = RetryPolicy(retry_for_s=5.0, max_faults=2, initial_delay_s=0.0)
+
+
+@pytest.fixture
+def rollout(tokenizer):
+    """Three responses of one prompt: two segments and eos; cut off without eos; only eos."""
+    texts = ("red good , bad one .", "blue", "")
+    eos = [tokenizer.eos_token_id]
+    rows = [tokenizer(text, add_special_tokens=False)["input_ids"] + tail for text, tail in zip(texts, (eos, [], eos), strict=True)]
+    ids, mask = pad_rows(rows, tokenizer.pad_token_id)
+    decoded = [decode_with_offsets(tokenizer, row) for row in rows]
+    prompt = Prompt("p", "why ?", {"question": "why"}, (5, 1))
+    return Rollout(
+        prompts=(prompt,),
+        tokens=TokenBatch(torch.tensor([[5, 1]]), torch.ones(1, 2, dtype=torch.bool), torch.zeros(3, dtype=torch.long), ids, mask),
+        finished=(True, False, True),
+        texts=tuple(text for text, _ in decoded),
+        offsets=tuple(offsets for _, offsets in decoded),
+    )
+
+
+@pytest.fixture
+def service():
+    return FakeRewardService([SPAN, WHOLE])
+
+
+@pytest.fixture
+def client(service):
+    with RewardClient("http://reward", retry=NO_WAIT, transport=service.transport) as client:
+        yield client
+
+
+def test_rewards_sit_on_the_last_token_of_each_segment(client, rollout):
+    """`red good ,` ends at token 2, `bad one .` at token 5, the eos is token 6; the text has 20 characters."""
+    scored = RewardScorer(client, REWARDS, max_failed_share=0.0).score(rollout)
+    good, bad = 2.0 * (1.0 - 0.5), 2.0 * (0.25 - 0.5)
+    expected = torch.tensor(
+        [
+            [0, 0, good, 0, 0, bad, 0.1 * 21],
+            [bad + 0.1 * 5, 0, 0, 0, 0, 0, 0],  # both models' rewards meet on the one token
+            [0.1 * 1, 0, 0, 0, 0, 0, 0],  # blank: no segments, but the sequence model scores it like any text
+        ]
+    )
+    torch.testing.assert_close(scored.token_rewards, expected)
+    assert scored.failed.tolist() == [False, False, False]
+    assert scored.rewards["span"] == (pytest.approx(good + bad), pytest.approx(bad), 0)
+    assert scored.scores["span"] == (pytest.approx(0.625), 0.25, None)
+    assert len(scored.latencies_s) == 1
+
+
+def test_requests_carry_prompt_fields_and_pinned_versions(client, service, rollout):
+    RewardScorer(client, REWARDS, max_failed_share=0.0).score(rollout)
+    (request,) = service.requests
+    assert request.models == ["span@000000000000", "whole@000000000000"]
+    assert [item.id for item in request.items] == ["p/0", "p/1", "p/2"]
+    assert {item.prompt for item in request.items} == {"why ?"}
+    assert request.items[0].fields == {"question": "why"}
+    assert [item.response for item in request.items] == list(rollout.texts)
+
+
+def test_a_failed_score_is_left_out_and_counted_never_zero(client, service, rollout):
+    service.fail_scores("whole", ErrorCode.TOO_LONG, item_id="p/0", times=9)
+    scored = RewardScorer(client, REWARDS, max_failed_share=0.5).score(rollout)
+    assert scored.failed.tolist() == [True, False, False]
+    assert scored.rewards["span"][0] is None
+    assert scored.rewards["whole"][0] is None
+    assert scored.scores["whole"][0] is None
+    assert scored.token_rewards[0].abs().sum() == 0
+
+
+def test_too_many_failed_scores_stop(client, service, rollout):
+    service.fail_scores("whole", ErrorCode.TOO_LONG, times=9)
+    with pytest.raises(TooManyFailedScoresError, match=r"3 of 3 responses got no score.*too_long"):
+        RewardScorer(client, REWARDS, max_failed_share=0.4).score(rollout)
+
+
+def test_a_version_that_changes_in_mid_run_stops(client, service, rollout):
+    scorer = RewardScorer(client, REWARDS, max_failed_share=1.0)
+    scorer.score(rollout)
+    service.models["span"] = FakeModel(
+        "span", score=SPAN.score, granularity=SPAN.granularity, kind=SPAN.kind, version="111111111111"
+    )
+    with pytest.raises(UnknownModelError):
+        scorer.score(rollout)
+
+
+def test_without_rewards_every_model_scores(client, rollout):
+    scored = RewardScorer(client, (), max_failed_share=0.0).score(rollout)
+    assert set(scored.scores) == {"span", "whole"}
+    assert not scored.rewards
+    assert scored.token_rewards.abs().sum() == 0
+
+
+def test_versions_name_the_numbers(client):
+    assert RewardScorer(client, REWARDS, max_failed_share=0.0).versions == {
+        "span": "000000000000 fake-fp32",
+        "whole": "000000000000 fake-fp32",
+    }

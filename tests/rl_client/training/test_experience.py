@@ -1,0 +1,107 @@
+import pytest
+import torch
+
+from rl_client.rollout.generate import generate
+from rl_client.rollout.stages import ScoredRollout
+from rl_client.training.config import GenerationSettings, PpoSettings
+from rl_client.training.experience import Estimates, estimate, length_sorted_chunks, make_train_batch
+from rl_client.training.models import freeze_copy
+
+PPO = PpoSettings(steps=1, prompts_per_step=4, minibatch_size=4, kl_coefficient=0.5, whiten_advantages=False)
+
+
+@pytest.fixture
+def rollout(policy, tokenizer, prompts):
+    return generate(policy, tokenizer, prompts, GenerationSettings(max_new_tokens=7, samples_per_prompt=2), seed=4)
+
+
+def scored(rollout, token_rewards, failed=None) -> ScoredRollout:
+    failed = torch.zeros(len(rollout.tokens), dtype=torch.bool) if failed is None else failed
+    return ScoredRollout(rollout, token_rewards, failed, {}, {})
+
+
+def random_estimates(mask) -> Estimates:
+    generator = torch.Generator().manual_seed(0)
+    columns = [torch.where(mask, torch.randn(mask.shape, generator=generator), 0.0) for _ in range(4)]
+    return Estimates(*columns)
+
+
+def test_chunks_hold_every_row_once_in_order_of_length():
+    mask = torch.arange(4)[None, :] < torch.tensor([3, 1, 4, 2, 1])[:, None]
+    chunks = length_sorted_chunks(mask, 2)
+    assert [chunk.tolist() for chunk in chunks] == [[1, 4], [3, 0], [2]]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_estimates_do_not_depend_on_the_chunks(policy, value, rollout, temperature):
+    """Against one plain forward of everything and a log-softmax of the divided logits."""
+    reference = freeze_copy(policy)
+    with torch.no_grad():
+        policy.network.shared.weight.mul_(1.3)
+    mask = rollout.tokens.response_mask
+    found = estimate(policy, reference, value, rollout.tokens, temperature=temperature, microbatch_size=3)
+    for column, model in ((found.logprobs, policy), (found.ref_logprobs, reference)):
+        distribution = torch.log_softmax(model(rollout.tokens) / temperature, dim=-1)
+        expected = distribution.gather(-1, rollout.tokens.response_ids[..., None])[..., 0]
+        torch.testing.assert_close(column[mask], expected[mask], atol=1e-5, rtol=1e-5)
+    probabilities = torch.softmax(policy(rollout.tokens) / temperature, dim=-1)
+    entropy = -(probabilities * probabilities.log()).sum(-1)
+    torch.testing.assert_close(found.entropy[mask], entropy[mask], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.values[mask], value(rollout.tokens)[mask], atol=1e-5, rtol=1e-5)
+    for column in (found.logprobs, found.ref_logprobs, found.values, found.entropy):
+        assert not column.requires_grad
+        assert (column[~mask] == 0).all()
+
+
+def test_the_batch_against_a_slow_loop(rollout):
+    mask = rollout.tokens.response_mask
+    estimates = random_estimates(mask)
+    token_rewards = torch.where(mask, torch.randn(mask.shape, generator=torch.Generator().manual_seed(1)), 0.0)
+    batch, metrics = make_train_batch(scored(rollout, token_rewards), rollout.tokens, estimates, PPO)
+    for row, length in enumerate(mask.sum(1).tolist()):
+        kl = (estimates.logprobs - estimates.ref_logprobs)[row]
+        rewards = [float(token_rewards[row, t] - 0.5 * kl[t]) for t in range(length)]
+        values = [*estimates.values[row, :length].tolist(), 0.0]
+        for t in range(length):
+            deltas = [rewards[i] + values[i + 1] - values[i] for i in range(t, length)]
+            advantage = sum(delta * 0.95**i for i, delta in enumerate(deltas))
+            assert float(batch.advantages[row, t]) == pytest.approx(advantage, abs=1e-5)
+            assert float(batch.returns[row, t]) == pytest.approx(advantage + values[t], abs=1e-5)
+    assert metrics["return"] == pytest.approx(float(token_rewards.sum()) / len(mask))
+    assert metrics["kl"] == pytest.approx(float((estimates.logprobs - estimates.ref_logprobs).sum()) / len(mask), abs=1e-5)
+
+
+def test_failed_responses_are_left_out(rollout):
+    mask = rollout.tokens.response_mask
+    failed = torch.zeros(len(mask), dtype=torch.bool)
+    failed[[1, 4]] = True
+    estimates = random_estimates(mask)
+    batch, metrics = make_train_batch(scored(rollout, torch.ones(mask.shape) * mask, failed), rollout.tokens, estimates, PPO)
+    kept = [0, 2, 3, 5, 6, 7]
+    width = batch.old_logprobs.shape[1]
+    assert torch.equal(batch.old_logprobs, estimates.logprobs[kept, :width])
+    assert torch.equal(batch.tokens.response_ids, rollout.tokens.response_ids[kept, :width])
+    assert metrics["return"] == pytest.approx(float(mask[kept].sum(1).float().mean()))
+
+
+def test_whitened_advantages_have_mean_0_and_std_1_over_real_tokens(rollout):
+    mask = rollout.tokens.response_mask
+    settings = PPO.model_copy(update={"whiten_advantages": True})
+    batch, _ = make_train_batch(scored(rollout, 1.0 * mask), rollout.tokens, random_estimates(mask), settings)
+    real = batch.advantages[batch.tokens.response_mask]
+    assert float(real.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(real.std(unbiased=False)) == pytest.approx(1, abs=1e-4)
+    assert (batch.advantages[~batch.tokens.response_mask] == 0).all()
+
+
+def test_whitened_rewards_keep_their_mean(rollout):
+    """With values 0, lambda 1 and gamma 1 the first return is the sum of the rewards."""
+    mask = rollout.tokens.response_mask
+    zero = torch.zeros(mask.shape)
+    rewards = torch.where(mask, torch.randn(mask.shape, generator=torch.Generator().manual_seed(2)) + 3, 0.0)
+    settings = PPO.model_copy(update={"whiten_rewards": True, "gae_lambda": 1.0})
+    batch, _ = make_train_batch(scored(rollout, rewards), rollout.tokens, Estimates(zero, zero, zero, zero), settings)
+    real = rewards[mask]
+    whitened = (rewards - real.mean()) / real.std(unbiased=False) + real.mean()
+    expected = torch.where(mask, whitened, 0.0).sum(1)
+    torch.testing.assert_close(batch.returns[:, 0], expected, atol=1e-4, rtol=1e-4)
