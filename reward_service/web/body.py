@@ -56,6 +56,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, R]) -> R:
     finally:
         task.cancel()
         gone.cancel()
+        await asyncio.wait({task, gone})  # Until what was cancelled has cleaned up.
 
 
 async def _disconnected(request: Request) -> None:

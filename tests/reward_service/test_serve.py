@@ -1,0 +1,62 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from reward_proto.models import ModelKind
+from reward_service.config import Batching, Limits, ModelSettings, Precision, Runtime
+from reward_service.core.scorer import ServedModel
+from reward_service.errors import StoreError
+from reward_service.registry.store import Store
+from reward_service.serve import load_model
+from reward_service.web.metrics import Metrics
+
+
+def load(store: Path, **wanted: str) -> ServedModel:
+    settings = ModelSettings.model_validate({"name": "relevance", **wanted})
+    return load_model(Store(store), settings, Limits(), Batching(threads=1), Metrics(CollectorRegistry(), 4))
+
+
+@pytest.fixture
+def not_exported(tiny_store: Path, tmp_path: Path) -> Path:
+    version = Store(tiny_store).resolve("relevance").version
+    shutil.copytree(tiny_store / "relevance", tmp_path / "relevance")
+    shutil.rmtree(tmp_path / "relevance" / f"{version}.exports")
+    return tmp_path
+
+
+def test_the_card_is_the_manifests(tiny_store: Path) -> None:
+    published = Store(tiny_store).resolve("relevance")
+    card = load(tiny_store).card
+    assert (card.name, card.version, card.digest) == ("relevance", published.version, published.digest)
+    assert (card.aliases, card.max_tokens, card.language) == (("latest",), 1024, "en")
+    assert card.head.kind is ModelKind.TOKEN_CLASSIFICATION
+    assert card.head.labels == ("ok", "error")
+    assert card.calibration == (0.5, 0.25)
+
+
+@pytest.mark.parametrize("name", ["relevance@latest", "relevance@{version}"])
+def test_a_model_is_found_by_alias_and_version(tiny_store: Path, name: str) -> None:
+    version = Store(tiny_store).resolve("relevance").version
+    assert load(tiny_store, name=name.format(version=version)).card.version == version
+
+
+def test_auto_takes_the_export_where_there_is_one(tiny_store: Path, not_exported: Path) -> None:
+    assert load(tiny_store).card.runtime == "onnxruntime-fp32"
+    assert load(not_exported).card.runtime == "torch-fp32"
+    assert load(tiny_store, precision=Precision.BF16).card.runtime == "torch-bf16"
+
+
+def test_the_runtime_is_the_configured_one(tiny_store: Path) -> None:
+    assert load(tiny_store, runtime=Runtime.TORCH).card.runtime == "torch-fp32"
+    assert load(tiny_store, runtime=Runtime.ONNXRUNTIME).card.runtime == "onnxruntime-fp32"
+
+
+def test_what_is_not_there_is_a_store_error(tiny_store: Path, not_exported: Path) -> None:
+    with pytest.raises(StoreError, match="no onnxruntime fp32 export"):
+        load(not_exported, runtime=Runtime.ONNXRUNTIME)
+    with pytest.raises(StoreError, match="no such model"):
+        load(tiny_store, name="nobody")
+    with pytest.raises(StoreError, match="device 'cuda'"):
+        load(tiny_store, device="cuda")

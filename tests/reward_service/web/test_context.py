@@ -1,0 +1,75 @@
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.types import Message, Receive, Scope, Send
+
+from reward_proto import ErrorCode, ErrorReply
+from reward_service.web.context import RequestContext
+from reward_service.web.metrics import Metrics
+
+
+def call(app: Any, metrics: Metrics) -> list[Message]:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"x-request-id", b"mine")]}
+    asyncio.run(RequestContext(app, metrics)(scope, receive, send))
+    return sent
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(CollectorRegistry(), 4)
+
+
+def status_count(metrics: Metrics, code: str) -> float | None:
+    labels = {"endpoint": "unknown", "client_job": "none", "code": code}
+    return metrics.registry.get_sample_value("reward_requests_total", labels)
+
+
+def test_what_nobody_foresaw_is_internal_and_keeps_its_trace_inside(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise KeyError("secret")
+
+    with caplog.at_level(logging.ERROR):
+        start, body = call(broken, metrics)
+    assert start["status"] == 500
+    assert (b"x-request-id", b"mine") in start["headers"]
+    error = ErrorReply.model_validate_json(body["body"]).error
+    assert (error.code, error.retryable, error.request_id) == (ErrorCode.INTERNAL, True, "mine")
+    assert b"secret" not in body["body"]
+    assert "secret" in caplog.text
+    assert status_count(metrics, "500") == 1
+    assert metrics.registry.get_sample_value("reward_rejected_total", {"reason": "internal"}) == 1
+
+
+def test_an_error_after_the_reply_began_breaks_the_connection(metrics: Metrics) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        call(broken, metrics)
+
+
+def test_other_scopes_pass_through(metrics: Metrics) -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    asyncio.run(RequestContext(app, metrics)({"type": "lifespan"}, nothing, nothing))
+    assert seen == ["lifespan"]
