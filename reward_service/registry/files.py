@@ -1,8 +1,13 @@
-"""Checks and digests of a model's files: no pickle, no code, no link out of the directory, nothing changed."""
+"""A model's files: no pickle, no code, no link out, nothing changed; and writing that is all or nothing."""
 
+import fcntl
 import hashlib
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +139,43 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def copy_durably(source: Path, target: Path) -> None:
+    """Copy a file and wait until the copy is on the disk."""
+    shutil.copyfile(source, target)
+    with target.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def move_into_place(staged: Path, target: Path) -> None:
+    """Rename a finished directory; if the same version is there already, leave that one."""
+    sync_directory(staged)
+    try:
+        staged.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+    sync_directory(target.parent)
+
+
+@contextmanager
+def staging(parent: Path) -> Iterator[Path]:
+    """A directory to fill and rename; what is left of it is removed."""
+    staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=parent))
+    staged.chmod(0o755)
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock among processes and threads."""
+    with (directory / ".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _looks_pickled(path: Path) -> bool:

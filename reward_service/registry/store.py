@@ -7,14 +7,11 @@ Layout::
     STORE/NAME/aliases.json                                                  {"latest": VERSION, ...}
 """
 
-import fcntl
 import json
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,15 +132,15 @@ class Store:
         sources = [path for path in model_files.check_model_directory(files) if path.name not in _OWN_FILES]
         model_dir = self._model_dir(manifest.name)
         model_dir.mkdir(parents=True, exist_ok=True)
-        with _staging(model_dir) as staged:
+        with model_files.staging(model_dir) as staged:
             for source in sources:
-                _copy_durably(source, staged / source.name)
+                model_files.copy_durably(source, staged / source.name)
             text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
             model_files.write_durably(staged / model_files.MANIFEST_FILE, text.encode())
             digests = {path.name: model_files.sha256_of(path) for path in sorted(staged.iterdir())}
             model_files.write_durably(staged / model_files.DIGESTS_FILE, _pretty(digests))
             version = model_files.combined_digest(digests)[:VERSION_LENGTH]
-            _move_into_place(staged, model_dir / version)
+            model_files.move_into_place(staged, model_dir / version)
         self.point(manifest.name, version, aliases)
         return self.resolve(f"{manifest.name}@{version}")
 
@@ -180,7 +177,7 @@ class Store:
     def point(self, name: str, version: str, aliases: Sequence[str]) -> None:
         """Make aliases name a version from now on; other aliases stay."""
         model_dir = self._model_dir(name)
-        with _locked(model_dir):
+        with model_files.locked(model_dir):
             merged = {**self._aliases(name), **dict.fromkeys(aliases, version)}
             staged = model_dir / f".{ALIASES_FILE}.{os.getpid()}"
             model_files.write_durably(staged, _pretty(merged))
@@ -201,16 +198,16 @@ class Store:
         """
         target = published.export_path(runtime)
         target.parent.mkdir(exist_ok=True)
-        with _staging(target.parent) as staged:
+        with model_files.staging(target.parent) as staged:
             for source in model_files.check_directory(files):
-                _copy_durably(source, staged / source.name)
+                model_files.copy_durably(source, staged / source.name)
             digests = {path.name: model_files.sha256_of(path) for path in sorted(staged.iterdir())}
             full = {**report, "version": published.version, "runtime": runtime, "files": digests}
             model_files.write_durably(staged / EXPORT_FILE, _pretty(full))
-            with _locked(target.parent):
+            with model_files.locked(target.parent):
                 if target.exists():
                     shutil.rmtree(target)
-                _move_into_place(staged, target)
+                model_files.move_into_place(staged, target)
         return target
 
     def _model_dir(self, name: str) -> Path:
@@ -284,39 +281,3 @@ def _read_digests(directory: Path) -> dict[str, str]:
     if not digests or not all(isinstance(value, str) for value in digests.values()):
         raise StoreError(f"{directory / model_files.DIGESTS_FILE}: lists no digests")
     return digests
-
-
-def _copy_durably(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
-    with target.open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
-def _move_into_place(staged: Path, target: Path) -> None:
-    """Rename a finished directory; if the same version is there already, leave that one."""
-    model_files.sync_directory(staged)
-    try:
-        staged.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
-    model_files.sync_directory(target.parent)
-
-
-@contextmanager
-def _staging(parent: Path) -> Iterator[Path]:
-    """A directory to fill and rename; what is left of it is removed."""
-    staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=parent))
-    staged.chmod(0o755)
-    try:
-        yield staged
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock among processes and threads."""
-    with (directory / ".lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -7,7 +7,7 @@ from reward_service.core.encode import InputEncoder, InputSpec, parse_template
 from reward_service.domain import Segmented, Span, TextItem
 from reward_service.errors import InvalidRequestError, MissingFieldError, TooLongError
 
-WORDS = list("q:a.,[]/s<>") + ["ctx", "one", "two", "three", "four", "five", "six", "sep"]
+WORDS = [*"q:a.,[]/s<>", "ctx", "one", "two", "three", "four", "five", "six", "sep"]
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
@@ -30,7 +30,7 @@ def bert() -> Tokenizer:
 
 def span_spec(**changes: object) -> InputSpec:
     given = {"template": "q: {q} ctx: {ctx} a:", "kind": ModelKind.TOKEN_CLASSIFICATION, "max_tokens": 64}
-    return InputSpec(**{**given, **changes})  # type: ignore[arg-type]
+    return InputSpec(**{**given, **changes})
 
 
 def item(response: str = "one two. three", **fields: str) -> TextItem:
@@ -41,7 +41,7 @@ SPANS = (Span(0, 8), Span(9, 14))
 
 
 def tokens_of(tokenizer: Tokenizer, ids: object) -> str:
-    return " ".join(tokenizer.id_to_token(int(index)) for index in ids)  # type: ignore[attr-defined]
+    return " ".join(tokenizer.id_to_token(int(index)) for index in ids)
 
 
 def test_a_separator_stands_before_each_segment_and_is_read() -> None:

@@ -1,0 +1,82 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reward_service.config import load_settings
+from reward_service.errors import ConfigError
+from reward_service.training.config import TrainConfig
+
+SPAN = {
+    "kind": "token_classification",
+    "granularity": "sub_sentence",
+    "template": "question: {question} answer:",
+    "error_types": ["Irrelevant"],
+}
+PAIRS = {
+    "kind": "sequence_regression",
+    "granularity": "sequence",
+    "template": "{context} {question}",
+    "pairs": "coverage",
+}
+
+
+def load(tmp_path: Path, **changes: Any) -> TrainConfig:
+    content = {
+        "store": "store",
+        "encoder": "encoder",
+        "data": {"train": ["a.json"], "dev": ["b.json"]},
+        "models": {"relevance": SPAN},
+        **changes,
+    }
+    path = tmp_path / "train.yaml"
+    path.write_text(json.dumps(content))
+    return load_settings(path, TrainConfig)
+
+
+def test_models_inherit_training_and_override_it(tmp_path: Path) -> None:
+    models = {"relevance": {**SPAN, "training": {"epochs": 9}}, "completeness": PAIRS}
+    config = load(tmp_path, models=models, training={"epochs": 2, "learning_rate": 0.5, "cut_field": "context"})
+    assert config.models["relevance"].training.epochs == 9
+    assert config.models["relevance"].training.learning_rate == 0.5
+    assert config.models["completeness"].training.epochs == 2
+    # The cut applies to templates that have the field.
+    assert config.models["relevance"].cut_field is None
+    assert config.models["completeness"].cut_field == "context"
+
+
+@pytest.mark.parametrize(
+    ("model", "fault"),
+    [
+        ({**SPAN, "error_types": []}, "needs error_types"),
+        ({**SPAN, "pairs": "coverage"}, "takes no pairs"),
+        ({**SPAN, "ignore_error_types": ["Irrelevant"]}, "overlap"),
+        ({**SPAN, "template": "{prompt}"}, "not 'prompt'"),
+        ({**SPAN, "template": "{question!r}"}, "bare"),
+        ({**SPAN, "kind": "sequence_classification"}, "kind"),
+        ({**PAIRS, "pairs": None}, "needs pairs"),
+        ({**PAIRS, "pairs": "votes"}, "preference"),
+        ({**PAIRS, "granularity": "sentence"}, "whole sequence"),
+        ({**PAIRS, "error_types": ["Irrelevant"]}, "takes no error types"),
+        ({**PAIRS, "coverage_similarity": 0}, "greater than 0"),
+        ({**SPAN, "training": {"epochs": 0}}, "models.m.training.epochs"),
+        ({**SPAN, "colour": 1}, "models.m.colour"),
+    ],
+)
+def test_faults_of_a_model(tmp_path: Path, model: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        load(tmp_path, models={"m": model})
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, seed="x", data={"train": [], "dev": ["b"]}, surprise=1, models={"m": {**SPAN, "kind": "x"}})
+    places = [fault.split(":")[0] for fault in raised.value.faults]
+    assert places == ["seed", "data.train", "models.m.kind", "surprise"]
+
+
+@pytest.mark.parametrize("models", [{}, [], None, {"m": None}])
+def test_models_of_a_wrong_shape(tmp_path: Path, models: Any) -> None:
+    with pytest.raises(ConfigError, match="models"):
+        load(tmp_path, models=models)

@@ -1,0 +1,59 @@
+import math
+
+import pytest
+import torch
+
+from reward_service.training.labels import IGNORED
+from reward_service.training.losses import pairwise_loss, span_loss
+
+
+def test_cross_entropy_at_the_separators_by_hand() -> None:
+    logits = torch.zeros(2, 3, 2)
+    logits[0, 1] = torch.tensor([0.0, math.log(3.0)])  # P = 1/4, 3/4
+    logits[1, 2] = torch.tensor([math.log(4.0), 0.0])  # P = 4/5, 1/5
+    rows, columns = torch.tensor([0, 1, 1]), torch.tensor([1, 2, 0])
+    loss = span_loss(logits, rows, columns, torch.tensor([1, 1, IGNORED]))
+    assert loss.item() == pytest.approx((-math.log(3 / 4) - math.log(1 / 5)) / 2)
+
+
+def test_only_counted_separators_get_a_gradient() -> None:
+    logits = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.tensor([0, IGNORED])
+    torch.autograd.backward(span_loss(logits, torch.tensor([0, 1]), torch.tensor([1, 2]), labels))
+    assert logits.grad is not None
+    touched = logits.grad.abs().sum(dim=-1) > 0
+    assert touched.tolist() == [[False, True, False], [False, False, False]]
+
+
+def test_all_ignored_is_zero_with_zero_gradients() -> None:
+    logits = torch.randn(1, 2, 2, requires_grad=True)
+    loss = span_loss(logits, torch.tensor([0]), torch.tensor([0]), torch.tensor([IGNORED]))
+    torch.autograd.backward(loss)
+    assert loss.item() == 0.0
+    assert logits.grad is not None
+    assert logits.grad.abs().sum().item() == 0.0
+
+
+def test_the_pairwise_loss_by_hand() -> None:
+    scores = torch.tensor([math.log(3.0), 0.0, math.log(2.0)])
+    # sigmoid(log 3) = 3/4; sigmoid(-log 2) = 1/3; weights 1 and 1/2.
+    loss = pairwise_loss(scores, torch.tensor([0, 1]), torch.tensor([1, 2]), torch.tensor([1.0, 0.5]))
+    assert loss.item() == pytest.approx((-math.log(3 / 4) - 0.5 * math.log(1 / 3)) / 1.5)
+
+
+def test_equal_scores_cost_log_two_and_huge_margins_stay_finite() -> None:
+    one = torch.ones(1)
+    first, second = torch.tensor([0]), torch.tensor([1])
+    assert pairwise_loss(torch.zeros(2), first, second, one).item() == pytest.approx(math.log(2))
+    assert pairwise_loss(torch.tensor([-1e4, 1e4]), first, second, one).item() == pytest.approx(2e4)
+    assert pairwise_loss(torch.tensor([1e4, -1e4]), first, second, one).item() == 0.0
+
+
+def test_no_pair_is_zero() -> None:
+    scores = torch.zeros(2, requires_grad=True)
+    none = torch.empty(0, dtype=torch.int64)
+    loss = pairwise_loss(scores, none, none, torch.empty(0))
+    torch.autograd.backward(loss)
+    assert loss.item() == 0.0
+    assert scores.grad is not None
+    assert scores.grad.tolist() == [0.0, 0.0]
