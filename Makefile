@@ -1,2 +1,41 @@
+# Set-up needs only these: `make demo` and `make test` make the environment they need.
 VENV ?= .venv
 PYTHON ?= python3
+SEED ?= 0
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint check clean
+
+help: ## Show this list.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@# torch first and by its exact version: a range would fetch the newest build with gigabytes of CUDA libraries.
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)" -c constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]" -c constraints.txt
+	@touch $@
+
+install: $(INSTALLED) ## Make .venv with the tested versions.
+
+demo: $(INSTALLED) ## Run the whole loop in miniature into runs/demo (SEED=0).
+	$(BIN)/python -m demo.run --seed $(SEED)
+
+test: $(INSTALLED) ## Run the default tests.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+
+test-slow: $(INSTALLED) ## Run the tests that take minutes.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not gpu"
+
+lint: $(INSTALLED) ## Lint, types and import rules.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test test-slow ## Everything that CI runs.
+
+clean: ## Remove the environment and all runs.
+	rm -rf $(VENV) runs
