@@ -1,6 +1,8 @@
 """Responses -> scores from the service -> rewards on sampled tokens."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import httpx
 import torch
@@ -71,7 +73,9 @@ class RewardScorer:
             RewardClientError: If the service gave no usable answer within the retry budget.
             TooManyFailedScoresError: If more than `max_failed_share` of the responses failed.
         """
-        return self.place(rollout, self.request(rollout))
+        start = time.perf_counter()
+        scored = self.place(rollout, self.request(rollout))
+        return replace(scored, score_s=time.perf_counter() - start)
 
     def request(self, rollout: Rollout) -> list[ItemResult]:
         """Ask the service for every model's scores of every response, in order; see `RewardClient.score`."""

@@ -5,7 +5,7 @@ Letters: P prompts of a step, B responses, L prompt tokens, T response tokens.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -109,6 +109,7 @@ class ScoredRollout:
         scores: For each model, for each response, its sequence score; None where it has none.
         rewards: For each model, for each response, the sum of its shaped and weighted rewards; None where it failed.
         latencies_s: Seconds that each request to the service took.
+        score_s: Seconds from the first request to the last reward.
     """
 
     rollout: Rollout
@@ -116,7 +117,8 @@ class ScoredRollout:
     failed: Tensor
     scores: Mapping[str, tuple[float | None, ...]]
     rewards: Mapping[str, tuple[float | None, ...]]
-    latencies_s: tuple[float, ...] = field(default=())
+    latencies_s: tuple[float, ...] = ()
+    score_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

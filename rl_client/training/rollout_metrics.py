@@ -14,6 +14,7 @@ def score_metrics(scored: ScoredRollout) -> Metrics:
     metrics["failed_scores"] = float(scored.failed.sum())
     metrics["reward_latency_s"] = quantile(scored.latencies_s, 0.5)
     metrics["reward_latency_p99_s"] = quantile(scored.latencies_s, 0.99)
+    metrics["score_s"] = scored.score_s
     return metrics
 
 

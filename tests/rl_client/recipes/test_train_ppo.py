@@ -1,5 +1,8 @@
+import json
 import os
+import re
 import signal
+from pathlib import Path
 
 import httpx
 import pytest
@@ -210,3 +213,12 @@ def test_a_policy_that_strays_too_far_stops(run, train_config):
 
 def test_bf16_runs(run, train_config):
     assert run(train_config("a", precision="bf16", ppo__steps=2))
+
+
+def test_every_metric_is_documented(run, train_config, read_metrics):
+    documented = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    config = train_config("a", ppo__steps=2)
+    run(config)
+    names = json.loads((config.output / "metrics.jsonl").read_text().splitlines()[-1])
+    shown = {re.sub("/.*", "/<model>", name) for name in names}
+    assert not [name for name in shown if f"| `{name}` |" not in documented]

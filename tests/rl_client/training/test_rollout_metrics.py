@@ -22,6 +22,7 @@ def test_scores_that_are_missing_are_left_out_not_zero():
         scores={"m": (0.5, None), "n": (None, None)},
         rewards={"m": (2.0, None)},
         latencies_s=(0.3, 0.1, 0.2),
+        score_s=0.7,
     )
     assert score_metrics(scored) == {
         "reward/m": 0.5,
@@ -30,6 +31,7 @@ def test_scores_that_are_missing_are_left_out_not_zero():
         "failed_scores": 1.0,
         "reward_latency_s": 0.2,
         "reward_latency_p99_s": 0.3,
+        "score_s": 0.7,
     }
 
 

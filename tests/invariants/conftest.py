@@ -1,0 +1,20 @@
+"""The tiny models of tests/rl_client, for invariants that need a trainer."""
+
+import importlib.util
+from pathlib import Path
+
+_path = Path(__file__).parents[1] / "rl_client" / "conftest.py"
+_spec = importlib.util.spec_from_file_location("rl_client_fixtures", _path)
+assert _spec and _spec.loader
+_fixtures = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_fixtures)
+
+tokenizer = _fixtures.tokenizer
+model_config = _fixtures.model_config
+init_dir = _fixtures.init_dir
+policy_dir = _fixtures.policy_dir
+policy = _fixtures.policy
+value = _fixtures.value
+prompts = _fixtures.prompts
+write_jsonl = _fixtures.write_jsonl
+prompts_file = _fixtures.prompts_file

@@ -1,0 +1,62 @@
+"""Invariant 19: a known segment reward improves on CPU within seconds. And 18: the reference never changes."""
+
+import json
+
+import torch
+
+from reward_proto import Granularity, ModelKind
+from rl_client.api.testing import FakeModel, FakeRewardService
+from rl_client.recipes import train_ppo as recipe
+from rl_client.training.config import TrainConfig
+from rl_client.training.models import load_policy
+
+STEPS = 30
+
+
+def test_the_share_of_good_segments_rises(policy_dir, prompts_file, tmp_path, monkeypatch):
+    """The reward is for each sub-sentence: +1 if it holds the word `good`, -1 if not; a random policy gets about -1."""
+    states = []
+    build_state = recipe.build_state
+    monkeypatch.setattr(recipe, "build_state", lambda *args: states.append(build_state(*args)) or states[-1])
+    service = FakeRewardService(
+        [
+            FakeModel(
+                "good",
+                score=lambda text: 1.0 if "good" in text.split() else 0.0,
+                granularity=Granularity.SUB_SENTENCE,
+                kind=ModelKind.TOKEN_CLASSIFICATION,
+            )
+        ]
+    )
+    config = TrainConfig.model_validate(
+        {
+            "output": tmp_path / "run",
+            "threads": 1,
+            "device": "cpu",
+            "policy": policy_dir,
+            "prompts": prompts_file,
+            "service": {"url": "http://reward"},
+            "rewards": [{"model": "good", "shaping": "sign"}],
+            "generation": {"max_new_tokens": 6, "samples_per_prompt": 8},
+            "ppo": {
+                "steps": STEPS,
+                "prompts_per_step": 8,
+                "minibatch_size": 32,
+                "epochs": 2,
+                "learning_rate": 1e-2,
+                "value_learning_rate": 1e-2,
+                "kl_coefficient": 0.02,
+            },
+        }
+    )
+    recipe.train_ppo(config, resume=False, transport=service.transport)
+    lines = [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
+    shares = [line["reward/good"] for line in lines]
+    assert sum(shares[:3]) / 3 < 0.5
+    assert sum(shares[-3:]) / 3 > 0.9
+    assert lines[-1]["explained_variance"] > lines[0]["explained_variance"]
+
+    (state,) = states
+    start = load_policy(policy_dir).state_dict()
+    assert all(torch.equal(tensor, start[name]) for name, tensor in state.reference.state_dict().items())
+    assert not torch.equal(state.trainee.policy.network.shared.weight, start["network.shared.weight"])
