@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
@@ -138,8 +138,11 @@ class TrainConfig(_Strict):
     def _models_inherit_training(cls, content: Any) -> Any:
         if not isinstance(content, dict) or not isinstance(content.get("models"), dict):
             return content
-        shared = content.get("training")
-        shared = shared if isinstance(shared, dict) else {}
+        shared = content.get("training") or {}
+        try:
+            TrainingConfig.model_validate(shared)
+        except ValidationError:
+            shared = {}  # Its faults are told in their own place, and not again for each model.
         models: dict[str, Any] = {}
         for name, model in content["models"].items():
             models[name] = model

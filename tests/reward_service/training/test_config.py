@@ -76,6 +76,14 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     assert places == ["seed", "data.train", "models.m.kind", "surprise"]
 
 
+@pytest.mark.parametrize("training", [{"epochs": 0}, {"speed": 1}, [1]])
+def test_a_fault_of_the_shared_training_is_told_once(tmp_path: Path, training: Any) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, models={"relevance": SPAN, "completeness": PAIRS}, training=training)
+    (fault,) = raised.value.faults
+    assert fault.startswith("training")
+
+
 @pytest.mark.parametrize("models", [{}, [], None, {"m": None}])
 def test_models_of_a_wrong_shape(tmp_path: Path, models: Any) -> None:
     with pytest.raises(ConfigError, match="models"):
