@@ -115,12 +115,13 @@ def _sample(setup: Setup) -> dict[str, Any]:
 
 
 def _reward_models(setup: Setup) -> dict[str, Any]:
-    def span(granularity: str, template: str, errors: list[str]) -> dict[str, Any]:
+    def span(granularity: str, template: str, errors: list[str], epochs: int) -> dict[str, Any]:
         return {
             "kind": "token_classification",
             "granularity": granularity,
             "template": template,
             "error_types": errors,
+            "training": {"epochs": epochs},
         }
 
     def pairwise(pairs: str) -> dict[str, Any]:
@@ -143,10 +144,10 @@ def _reward_models(setup: Setup) -> dict[str, Any]:
             "train": [setup.path("data", "feedback_train.json")],
             "dev": [setup.path("data", "feedback_dev.json")],
         },
-        "training": {"epochs": 3, "batch_size": 32, "learning_rate": 1.0e-3, "max_tokens": 256},
+        "training": {"batch_size": 32, "learning_rate": 1.0e-3, "max_tokens": 256},
         "models": {
-            "relevance": span("sub_sentence", WITHOUT_CONTEXT, RELEVANCE_ERRORS),
-            "factuality": span("sentence", WITH_CONTEXT, FACTUALITY_ERRORS),
+            "relevance": span("sub_sentence", WITHOUT_CONTEXT, RELEVANCE_ERRORS, epochs=6),
+            "factuality": span("sentence", WITH_CONTEXT, FACTUALITY_ERRORS, epochs=3),
             "completeness": pairwise("coverage"),
             "preference": pairwise("preference"),
         },

@@ -9,7 +9,7 @@ from typing import Any
 from demo.vocabulary import save_policy_tokenizer
 from demo.world import Question, demonstrate, make_habits, make_question
 
-SPLITS = {"feedback": 3600, "rl": 4000, "development": 300, "held_out": 500}
+SPLITS = {"feedback": 3000, "rl": 4000, "development": 300, "held_out": 500}
 """How many questions each split of prompts has; no question stands in two splits."""
 FEEDBACK_DEV = 500
 """How many of the feedback questions are kept from training, to measure the reward models on."""

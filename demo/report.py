@@ -15,6 +15,7 @@ from demo.files import read_jsonl
 
 SAMPLES = 12
 TITLES = {"sft": "SFT", "holistic": "holistic reward", "fine_grained": "fine-grained rewards"}
+COLORS = {"holistic": "tab:orange", "fine_grained": "tab:blue"}
 COLUMNS = {
     "summed_error": "summed error",
     "irrelevant_rate": "irrelevant",
@@ -52,7 +53,8 @@ def write_report(setup: Setup, results: dict[str, Any]) -> None:
         "<h2>Greedy answers</h2>" + _systems_table(results["systems"]),
         "<h2>Sampled answers (temperature 1)</h2>" + _systems_table(results["systems_sampled"]),
         "<h2>Reward models on held-out feedback</h2>" + _models_table(results["reward_models"]),
-        "<h2>Learning curves</h2>" + _curves(setup.root),
+        "<h2>Learning curves</h2><p>Scores are what the learned reward models say of the sampled answers in training; the "
+        "truth is in the tables above.</p>" + _curves(setup.root),
         "<h2>Answers</h2><p>Each line shows one answer with its segments coloured by one reward model: green is no "
         "error, red an error; hover for the score.</p>" + _samples(setup.root),
     ]
@@ -73,7 +75,7 @@ def _systems_table(systems: dict[str, dict[str, float]]) -> str:
 def _models_table(models: dict[str, dict[str, Any]]) -> str:
     names = list(dict.fromkeys(name for figures in models.values() for name in figures if name != "version"))
     rows = [
-        [model, str(figures["version"]), *(f"{figures[name]:.3g}" if name in figures else "" for name in names)]
+        [model, str(figures["version"]), *(f"{round(figures[name], 3):g}" if name in figures else "" for name in names)]
         for model, figures in models.items()
     ]
     return _table(["model", "version", *names], rows)
@@ -86,7 +88,7 @@ def _curves(root: Path) -> str:
         for system, rows in runs.items():
             points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
             if points:
-                axis.plot(*zip(*points, strict=True), label=TITLES[system])
+                axis.plot(*zip(*points, strict=True), label=TITLES[system], color=COLORS[system])
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("PPO step", fontsize=8)
         axis.legend(fontsize=7)
