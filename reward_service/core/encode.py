@@ -126,14 +126,16 @@ class InputEncoder:
         tokenize = self._cached_prefix if len(text) <= MAX_CACHED_CHARS else self._tokenize_prefix
         prefix = tokenize(text, cut_start, cut_end)
         response = segmented.item.response
-        texts = [" " + response[span.start : span.end] for span in spans]
         _check_unicode("response", response)
         body: list[int] = []
         readout: list[int] = []
-        for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False):
+        for span in spans:
             readout.append(len(body))
             body.append(self.separator_id)
-            body.extend(encoding.ids)
+            # One by one: a batch goes to the tokenizer's thread pool, and waits milliseconds for it on a busy machine
+            # where a segment takes microseconds.
+            segment = self._tokenizer.encode(" " + response[span.start : span.end], add_special_tokens=False)
+            body.extend(segment.ids)
         length = len(self._begin) + len(prefix.ids) + len(body) + len(self._end)
         cut = max(0, length - self._spec.max_tokens)
         if cut > prefix.cut_to - prefix.cut_from:
