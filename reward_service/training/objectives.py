@@ -18,7 +18,7 @@ from reward_service.training.labels import IGNORED
 from reward_service.training.losses import pairwise_loss, span_loss
 from reward_service.training.scoring import scalars, score_all
 
-CALIBRATION_RESPONSES = 4000
+CALIBRATION_RESPONSES = 2000
 """Training responses whose scores give the calibration: the first so many."""
 
 _SMALLEST_STD = 1e-6
