@@ -3,9 +3,8 @@
 Offsets come from the sampled ids themselves: tokenizing the decoded text again may divide it differently.
 """
 
-import os.path
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
@@ -66,6 +65,7 @@ def _compared_ends(backend: Tokenizer, ids: Sequence[int], text: str) -> list[in
     end = 0
     for count in range(1, len(ids) + 1):
         so_far = backend.decode(ids[:count], skip_special_tokens=True)
-        end = max(end, len(os.path.commonprefix([so_far, text])))
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(so_far, text, strict=False))
+        end = max(end, sum(1 for _ in same))
         ends.append(end)
     return ends

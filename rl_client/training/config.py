@@ -311,6 +311,8 @@ def _describe(error: ValidationError) -> list[str]:
         if place and any(len(other) > len(place) and other[: len(place)] == place for other in places):
             continue  # pydantic's consequence of a fault inside, such as a list that lacks its faulty entry
         where = ".".join(str(part) for part in place)
-        message = "unknown setting" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+        message = (
+            "unknown setting" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+        )
         lines.append(f"{where}: {message}" if where else message)
     return lines

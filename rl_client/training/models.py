@@ -6,6 +6,7 @@ forwards agree, and the first ratio is 1.
 """
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    DynamicCache,
+    EncoderDecoderCache,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    T5ForConditionalGeneration,
 )
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging as transformers_logging
@@ -45,14 +49,14 @@ class PolicyModel(nn.Module):
         Returns:
             [B, T, V]: position t holds the distribution that token t was drawn from, temperature not applied.
         """
-        encoded, mask = _encode(self.network, tokens)
-        output = self.network(
-            encoder_outputs=encoded,
-            attention_mask=mask,
+        source = _encode(self.network, tokens)
+        logits: Tensor = self.network(
+            encoder_outputs=BaseModelOutput(source.states),
+            attention_mask=source.mask,
             decoder_input_ids=_shift_right(tokens.response_ids, self.network.config.decoder_start_token_id),
+            past_key_values=source.keys_and_values,
             use_cache=False,
-        )
-        logits: Tensor = output.logits
+        ).logits
         return logits
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -84,11 +88,12 @@ class ValueModel(nn.Module):
         Returns:
             [B, T] float32; anything where the response mask is False.
         """
-        encoded, mask = _encode(self.network, tokens)
+        source = _encode(self.network, tokens)
         hidden = self.network.get_decoder()(
             input_ids=_shift_right(tokens.response_ids, self.network.config.decoder_start_token_id),
-            encoder_hidden_states=encoded.last_hidden_state,
-            encoder_attention_mask=mask,
+            encoder_hidden_states=source.states,
+            encoder_attention_mask=source.mask,
+            past_key_values=source.keys_and_values,
             use_cache=False,
         ).last_hidden_state
         values: Tensor = self.head(hidden).squeeze(-1)
@@ -206,10 +211,47 @@ def _prepare(network: PreTrainedModel) -> PreTrainedModel:
     return network.eval()
 
 
-def _encode(network: PreTrainedModel, tokens: TokenBatch) -> tuple[BaseModelOutput, Tensor]:
-    """Encode each prompt once and hand its states to all of its responses."""
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What the decoder attends to, a row for each response.
+
+    Attributes:
+        states: [B, L, d] the encoder's states; without a gradient when `keys_and_values` carries it.
+        mask: [B, L] bool, True = a real token.
+        keys_and_values: Of the states, for every layer; None leaves it to the decoder to make them.
+    """
+
+    states: Tensor
+    mask: Tensor
+    keys_and_values: EncoderDecoderCache | None
+
+
+def _encode(network: PreTrainedModel, tokens: TokenBatch) -> _Source:
+    """Encode each prompt once for all of its responses."""
     states = network.get_encoder()(input_ids=tokens.prompt_ids, attention_mask=tokens.prompt_mask).last_hidden_state
-    return BaseModelOutput(states[tokens.prompt_index]), tokens.prompt_mask[tokens.prompt_index]
+    mask = tokens.prompt_mask[tokens.prompt_index]
+    if len(tokens) == len(states) or not isinstance(network, T5ForConditionalGeneration):
+        return _Source(states.index_select(0, tokens.prompt_index), mask, None)
+    keys_and_values = _project_once(network, states, tokens.prompt_index)
+    return _Source(states.detach().index_select(0, tokens.prompt_index), mask, keys_and_values)
+
+
+def _project_once(network: T5ForConditionalGeneration, states: Tensor, prompt_index: Tensor) -> EncoderDecoderCache:
+    """Cross-attention keys and values, computed once a prompt; the decoder by itself would do so once a response.
+
+    Where prompts are longer than responses these projections are the larger part of the decoder's work.
+    """
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    for layer, block in enumerate(network.decoder.block):
+        attention = block.layer[1].EncDecAttention
+        shape = (len(prompt_index), states.shape[1], attention.n_heads, attention.key_value_proj_dim)
+        keys, values = (
+            projection(states).index_select(0, prompt_index).view(shape).transpose(1, 2)
+            for projection in (attention.k, attention.v)
+        )
+        cache.cross_attention_cache.update(keys, values, layer)
+        cache.is_updated[layer] = True
+    return cache
 
 
 def _shift_right(ids: Tensor, start_id: int) -> Tensor:

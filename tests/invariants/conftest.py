@@ -5,7 +5,8 @@ from pathlib import Path
 
 _path = Path(__file__).parents[1] / "rl_client" / "conftest.py"
 _spec = importlib.util.spec_from_file_location("rl_client_fixtures", _path)
-assert _spec and _spec.loader
+assert _spec is not None
+assert _spec.loader is not None
 _fixtures = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_fixtures)
 

@@ -1,6 +1,6 @@
 """Invariant 4: log-probabilities while generating equal teacher-forced ones at the same temperature.
 
-top_k restricts what is sampled and is no part of the policy, so the raw logits of generation are compared, before top_k.
+top_k restricts what is sampled and is no part of the policy, so the logits of generation are compared before top_k.
 """
 
 import pytest

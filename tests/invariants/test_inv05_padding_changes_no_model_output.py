@@ -25,7 +25,9 @@ def batch(rows, *, left=0, right=0, junk=0) -> TokenBatch:
     return TokenBatch(prompt_ids, prompt_mask, torch.arange(len(rows)), response_ids, response_mask)
 
 
-@pytest.mark.parametrize("padding", [{"left": 3}, {"right": 4}, {"right": 2, "junk": 9}, {"left": 2, "right": 1, "junk": 5}])
+@pytest.mark.parametrize(
+    "padding", [{"left": 3}, {"right": 4}, {"right": 2, "junk": 9}, {"left": 2, "right": 1, "junk": 5}]
+)
 def test_outputs_do_not_depend_on_padding_or_neighbours(policy, value, padding):
     together = batch((0, 1, 2), **padding)
     logits, values = policy(together), value(together)

@@ -14,7 +14,9 @@ from rl_client.training.ppo_step import Trainee, accumulate_gradients
 
 @pytest.fixture
 def batch(policy, tokenizer, prompts) -> TrainBatch:
-    tokens = generate(policy, tokenizer, prompts, GenerationSettings(max_new_tokens=7, samples_per_prompt=2), seed=2).tokens
+    tokens = generate(
+        policy, tokenizer, prompts, GenerationSettings(max_new_tokens=7, samples_per_prompt=2), seed=2
+    ).tokens
     generator = torch.Generator().manual_seed(0)
     noise = [torch.randn(tokens.response_mask.shape, generator=generator) * tokens.response_mask for _ in range(4)]
     return TrainBatch(tokens, noise[0] - 2.5, *noise[1:])
@@ -27,7 +29,11 @@ def pad_more(batch: TrainBatch) -> TrainBatch:
         return torch.nn.functional.pad(x, (0, 3), value=value)
 
     tokens = TokenBatch(
-        widen(t.prompt_ids, 9), widen(t.prompt_mask, False), t.prompt_index, widen(t.response_ids, 9), widen(t.response_mask, False)
+        widen(t.prompt_ids, 9),
+        widen(t.prompt_mask, False),
+        t.prompt_index,
+        widen(t.response_ids, 9),
+        widen(t.response_mask, False),
     )
     columns = (batch.old_logprobs, batch.old_values, batch.advantages, batch.returns)
     return TrainBatch(tokens, *(widen(column, 7.0) for column in columns))

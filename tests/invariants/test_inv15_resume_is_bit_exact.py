@@ -73,7 +73,15 @@ def start(policy_dir, prompts_file, tmp_path, service_url):
         }
         path = tmp_path / f"{output}.yaml"
         path.write_text(yaml.safe_dump(settings))
-        command = [sys.executable, "-c", "from rl_client.cli import app; app()", "train", "--config", str(path), *options]
+        command = [
+            sys.executable,
+            "-c",
+            "from rl_client.cli import app; app()",
+            "train",
+            "--config",
+            str(path),
+            *options,
+        ]
         return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
     return start

@@ -24,5 +24,7 @@ def test_every_prompt_has_its_samples_and_no_more(policy_dir, prompts_file, tmp_
     metrics = evaluate_policy(config)
     lines = [json.loads(line) for line in (config.output / "responses.jsonl").read_text().splitlines()]
     wanted = [json.loads(line)["id"] for line in prompts_file.read_text().splitlines()]
-    assert [(line["id"], line["sample"]) for line in lines] == [(i, sample) for i in wanted for sample in range(samples)]
+    assert [(line["id"], line["sample"]) for line in lines] == [
+        (i, sample) for i in wanted for sample in range(samples)
+    ]
     assert (metrics["n_prompts"], metrics["n"]) == (10, 10 * samples)

@@ -61,7 +61,12 @@ def test_a_run_told_to_stop_exits_75(invoke, tmp_path, init_dir, demonstrations_
 
     monkeypatch.setattr(train_sft, "train_sft", lambda config, resume: False)
     path = tmp_path / "c.yaml"
-    settings = {"output": "x", "model": str(init_dir), "data": {"train": str(demonstrations_file)}, "training": {"steps": 1}}
+    settings = {
+        "output": "x",
+        "model": str(init_dir),
+        "data": {"train": str(demonstrations_file)},
+        "training": {"steps": 1},
+    }
     assert SftConfig.model_validate(settings)
     path.write_text(yaml.safe_dump(settings))
     assert invoke("sft", "--config", path).exit_code == 75

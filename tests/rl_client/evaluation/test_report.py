@@ -7,7 +7,13 @@ from rl_client.rollout.stages import Prompt, Rollout, ScoredRollout, TokenBatch
 
 def rollout(lengths: tuple[int, ...], finished: tuple[bool, ...], cut: int = 0) -> Rollout:
     n = len(lengths)
-    tokens = TokenBatch(torch.ones(n, 1).long(), torch.ones(n, 1).bool(), torch.arange(n), torch.ones(n, 9).long(), torch.ones(n, 9).bool())
+    tokens = TokenBatch(
+        torch.ones(n, 1).long(),
+        torch.ones(n, 1).bool(),
+        torch.arange(n),
+        torch.ones(n, 9).long(),
+        torch.ones(n, 9).bool(),
+    )
     prompts = tuple(Prompt(str(i), "", {}, (1,), cut_tokens=cut) for i in range(n))
     return Rollout(prompts, tokens, finished, ("",) * n, tuple(((0, 0),) * length for length in lengths))
 

@@ -187,7 +187,10 @@ def test_a_service_that_stays_away_stops_the_run_at_a_checkpoint(run, train_conf
 
 
 def test_a_service_that_comes_back_is_waited_for(run, train_config, service, read_metrics):
-    unbroken, config = train_config("unbroken"), train_config("a", service={"url": "http://reward", "retry_for_s": 60.0})
+    unbroken, config = (
+        train_config("unbroken"),
+        train_config("a", service={"url": "http://reward", "retry_for_s": 60.0}),
+    )
     run(unbroken)
     service.fail_next(httpx.ConnectError("restarting"), ErrorCode.DRAINING)
     assert run(config)

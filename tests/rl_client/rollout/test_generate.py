@@ -89,7 +89,9 @@ def test_the_policys_own_generation_defaults_do_not_creep_in(policy, tokenizer, 
     plain = generate(policy, tokenizer, prompts, SAMPLING, seed=1)
     policy.network.config.repetition_penalty = 5.0
     policy.network.generation_config.num_beams = 1
-    assert torch.equal(generate(policy, tokenizer, prompts, SAMPLING, seed=1).tokens.response_ids, plain.tokens.response_ids)
+    assert torch.equal(
+        generate(policy, tokenizer, prompts, SAMPLING, seed=1).tokens.response_ids, plain.tokens.response_ids
+    )
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

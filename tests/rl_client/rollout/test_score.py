@@ -6,8 +6,8 @@ from rl_client.api import RetryPolicy, RewardClient
 from rl_client.api.errors import UnknownModelError
 from rl_client.api.testing import FakeModel, FakeRewardService
 from rl_client.errors import TooManyFailedScoresError
-from rl_client.rollout.prompts import pad_rows
 from rl_client.rollout.decode import decode_with_offsets
+from rl_client.rollout.prompts import pad_rows
 from rl_client.rollout.score import RewardScorer
 from rl_client.rollout.stages import Prompt, Rollout, TokenBatch
 from rl_client.training.config import RewardSettings, Shaping
@@ -20,7 +20,10 @@ SPAN = FakeModel(
     calibration=Calibration(mean=0.5, std=0.5),
 )
 WHOLE = FakeModel("whole", score=lambda text: 1.0 + len(text))
-REWARDS = (RewardSettings(model="span", weight=2.0, shaping=Shaping.CENTERED), RewardSettings(model="whole", weight=0.1))
+REWARDS = (
+    RewardSettings(model="span", weight=2.0, shaping=Shaping.CENTERED),
+    RewardSettings(model="whole", weight=0.1),
+)
 NO_WAIT = RetryPolicy(retry_for_s=5.0, max_faults=2, initial_delay_s=0.0)
 
 
@@ -29,13 +32,18 @@ def rollout(tokenizer):
     """Three responses of one prompt: two segments and eos; cut off without eos; only eos."""
     texts = ("red good , bad one .", "blue", "")
     eos = [tokenizer.eos_token_id]
-    rows = [tokenizer(text, add_special_tokens=False)["input_ids"] + tail for text, tail in zip(texts, (eos, [], eos), strict=True)]
+    rows = [
+        tokenizer(text, add_special_tokens=False)["input_ids"] + tail
+        for text, tail in zip(texts, (eos, [], eos), strict=True)
+    ]
     ids, mask = pad_rows(rows, tokenizer.pad_token_id)
     decoded = [decode_with_offsets(tokenizer, row) for row in rows]
     prompt = Prompt("p", "why ?", {"question": "why"}, (5, 1))
     return Rollout(
         prompts=(prompt,),
-        tokens=TokenBatch(torch.tensor([[5, 1]]), torch.ones(1, 2, dtype=torch.bool), torch.zeros(3, dtype=torch.long), ids, mask),
+        tokens=TokenBatch(
+            torch.tensor([[5, 1]]), torch.ones(1, 2, dtype=torch.bool), torch.zeros(3, dtype=torch.long), ids, mask
+        ),
         finished=(True, False, True),
         texts=tuple(text for text, _ in decoded),
         offsets=tuple(offsets for _, offsets in decoded),

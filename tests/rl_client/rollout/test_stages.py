@@ -9,7 +9,9 @@ def batch() -> TokenBatch:
         prompt_mask=torch.tensor([[True, True, True], [True, False, False], [True, True, False]]),
         prompt_index=torch.tensor([0, 1, 2, 1]),
         response_ids=torch.tensor([[1, 2, 3, 4], [5, 0, 0, 0], [6, 7, 0, 0], [8, 9, 0, 0]]),
-        response_mask=torch.tensor([[True] * 4, [True] + [False] * 3, [True, True, False, False], [True, True, False, False]]),
+        response_mask=torch.tensor(
+            [[True] * 4, [True] + [False] * 3, [True, True, False, False], [True, True, False, False]]
+        ),
     )
 
 

@@ -64,7 +64,15 @@ def test_every_fault_is_reported_at_once_with_its_path(files, train_settings):
     train_settings["policy"] = str(files / "nowhere")
     del train_settings["service"]
     found = faults(files, train_settings)
-    for where in ("ppo.steps", "ppo.gamma", "ppo.clip_rnage: unknown setting", "rewards.0.shaping", "device", "service", "policy"):
+    for where in (
+        "ppo.steps",
+        "ppo.gamma",
+        "ppo.clip_rnage: unknown setting",
+        "rewards.0.shaping",
+        "device",
+        "service",
+        "policy",
+    ):
         assert any(fault.startswith(where) for fault in found), where
     assert len(found) == 7
 
@@ -80,7 +88,10 @@ def test_every_fault_is_reported_at_once_with_its_path(files, train_settings):
         ({"generation": {"greedy": True}}, "greedy decoding is for evaluation"),
         ({"rewards": [{"model": "a"}, {"model": "a@latest"}]}, "more than once: a"),
         ({"rewards": []}, "rewards"),
-        ({"ppo": {"steps": 1, "prompts_per_step": 2, "minibatch_size": 4, "learning_rate": float("nan")}}, "learning_rate"),
+        (
+            {"ppo": {"steps": 1, "prompts_per_step": 2, "minibatch_size": 4, "learning_rate": float("nan")}},
+            "learning_rate",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_together(files, train_settings, change, fault):
@@ -96,7 +107,9 @@ def test_evaluation_may_leave_the_service_out(files):
     assert any("greedy decoding takes no temperature" in fault for fault in found)
 
 
-@pytest.mark.parametrize(("content", "fault"), [("a: [", "is not YAML"), ("- a", "must be a mapping"), ("", "must be a mapping")])
+@pytest.mark.parametrize(
+    ("content", "fault"), [("a: [", "is not YAML"), ("- a", "must be a mapping"), ("", "must be a mapping")]
+)
 def test_what_is_no_settings_file(tmp_path, content, fault):
     path = tmp_path / "c.yaml"
     path.write_text(content)
@@ -132,3 +145,9 @@ def test_every_setting_is_documented(kind):
     documented = set(re.findall(r"^\| `([^`]+)`", DOCS.read_text(encoding="utf-8"), flags=re.MULTILINE))
     missing = [name for name in settings_of(kind) if name not in documented]
     assert not missing
+
+
+def test_the_example_in_the_docs_is_valid():
+    (example,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
+    config = TrainConfig.model_validate(yaml.safe_load(example))
+    assert [reward.shaping.value for reward in config.rewards] == ["centered", "sign", "zscore"]

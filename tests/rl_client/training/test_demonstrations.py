@@ -1,6 +1,7 @@
 import pytest
 
 from rl_client.errors import DataError
+from rl_client.rollout.stages import Prompt
 from rl_client.training.config import SftTrainingSettings
 from rl_client.training.demonstrations import (
     Demonstration,
@@ -8,7 +9,6 @@ from rl_client.training.demonstrations import (
     collate_demonstrations,
     load_demonstrations,
 )
-from rl_client.rollout.stages import Prompt
 
 SETTINGS = SftTrainingSettings(steps=1, max_prompt_tokens=4, max_response_tokens=3)
 

@@ -68,7 +68,9 @@ def test_the_batch_against_a_slow_loop(rollout):
             assert float(batch.advantages[row, t]) == pytest.approx(advantage, abs=1e-5)
             assert float(batch.returns[row, t]) == pytest.approx(advantage + values[t], abs=1e-5)
     assert metrics["return"] == pytest.approx(float(token_rewards.sum()) / len(mask))
-    assert metrics["kl"] == pytest.approx(float((estimates.logprobs - estimates.ref_logprobs).sum()) / len(mask), abs=1e-5)
+    assert metrics["kl"] == pytest.approx(
+        float((estimates.logprobs - estimates.ref_logprobs).sum()) / len(mask), abs=1e-5
+    )
 
 
 def test_failed_responses_are_left_out(rollout):
@@ -76,7 +78,9 @@ def test_failed_responses_are_left_out(rollout):
     failed = torch.zeros(len(mask), dtype=torch.bool)
     failed[[1, 4]] = True
     estimates = random_estimates(mask)
-    batch, metrics = make_train_batch(scored(rollout, torch.ones(mask.shape) * mask, failed), rollout.tokens, estimates, PPO)
+    batch, metrics = make_train_batch(
+        scored(rollout, torch.ones(mask.shape) * mask, failed), rollout.tokens, estimates, PPO
+    )
     kept = [0, 2, 3, 5, 6, 7]
     width = batch.old_logprobs.shape[1]
     assert torch.equal(batch.old_logprobs, estimates.logprobs[kept, :width])

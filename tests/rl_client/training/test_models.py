@@ -31,6 +31,20 @@ def test_logits_are_those_of_each_pair_on_its_own(policy, tokens):
         torch.testing.assert_close(logits[row, : len(response)], alone[0], atol=1e-5, rtol=1e-5)
 
 
+def test_gradients_are_those_of_each_pair_on_its_own(policy, tokens):
+    """The shared prompt's gradient sums over its responses, through the encoder and the projections made once."""
+
+    def gradients(loss):
+        return torch.autograd.grad(loss, list(policy.parameters()))
+
+    pairs = [([4, 5, 6, 1], [3, 4, 1]), ([7, 1], [5, 1]), ([4, 5, 6, 1], [1])]
+    alone = [policy.network(input_ids=torch.tensor([p]), labels=torch.tensor([r])).logits for p, r in pairs]
+    found = gradients(policy(tokens)[tokens.response_mask].square().sum())
+    expected = gradients(sum(logits.square().sum() for logits in alone))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
 def test_values_read_the_decoder_state_from_which_each_token_is_chosen(value, tokens):
     values = value(tokens)
     hidden = value.network(

@@ -19,7 +19,13 @@ def config(policy_dir, prompts_file, tmp_path):
             "prompts": prompts_file,
             "service": {"url": "http://reward"},
             "rewards": [{"model": "a"}],
-            "ppo": {"steps": 4, "prompts_per_step": 2, "minibatch_size": 2, "value_warmup_steps": 2, "schedule": "linear"},
+            "ppo": {
+                "steps": 4,
+                "prompts_per_step": 2,
+                "minibatch_size": 2,
+                "value_warmup_steps": 2,
+                "schedule": "linear",
+            },
         }
         return TrainConfig.model_validate(settings | changes)
 

@@ -55,19 +55,24 @@ def test_the_order_is_seeded_and_fresh(batch):
 
 
 def test_one_update_is_one_adam_step_on_the_written_out_loss(trainee, batch):
-    """A single mini-batch at ratio 1: the gradient is that of -mean(A * log p) and of half the mean squared value error."""
+    """One mini-batch at ratio 1: the gradients of -mean(A * log p) and of half the mean squared value error."""
     policy, value = copy.deepcopy(trainee.policy), copy.deepcopy(trainee.value)
     mask = batch.tokens.response_mask
     logprobs = torch.log_softmax(policy(batch.tokens), -1).gather(-1, batch.tokens.response_ids[..., None])[..., 0]
     (-(batch.advantages * logprobs)[mask].mean()).backward()
     errors = (value(batch.tokens) - batch.returns)[mask]
-    clipped = errors  # at the old values the clipped error equals the plain one
-    (0.7 * 0.5 * clipped.square().mean()).backward()
+    (0.7 * 0.5 * errors.square().mean()).backward()  # at the old values the clipped error equals the plain one
     for model in (policy, value):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.01)
         torch.optim.AdamW(model.parameters(), lr=1e-3, eps=1e-5, weight_decay=0.0).step()
     settings = PPO.model_copy(
-        update={"epochs": 1, "minibatch_size": 8, "max_grad_norm": 0.01, "value_coefficient": 0.7, "value_clip_range": 9.0}
+        update={
+            "epochs": 1,
+            "minibatch_size": 8,
+            "max_grad_norm": 0.01,
+            "value_coefficient": 0.7,
+            "value_clip_range": 9.0,
+        }
     )
     metrics = update(trainee, batch, settings)
     for found, expected in ((trainee.policy, policy), (trainee.value, value)):

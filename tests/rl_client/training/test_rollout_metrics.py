@@ -7,7 +7,9 @@ from rl_client.training.rollout_metrics import quantile, response_metrics, score
 MASK = torch.tensor([[True, True, True], [True, False, False]])
 ROLLOUT = Rollout(
     prompts=(Prompt("a", "", {}, (1,)), Prompt("b", "", {}, (1,), cut_tokens=3)),
-    tokens=TokenBatch(torch.ones(2, 1).long(), torch.ones(2, 1).bool(), torch.tensor([0, 1]), torch.ones(2, 3).long(), MASK),
+    tokens=TokenBatch(
+        torch.ones(2, 1).long(), torch.ones(2, 1).bool(), torch.tensor([0, 1]), torch.ones(2, 3).long(), MASK
+    ),
     finished=(False, True),
     texts=("x", ""),
     offsets=(((0, 1), (1, 1), (1, 1)), ((0, 0),)),
