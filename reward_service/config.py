@@ -101,14 +101,16 @@ class Batching(_Section):
     """How work is put together and spread over the cores.
 
     Attributes:
-        max_batch_tokens: Padded tokens of one batch: its longest input x its inputs. A longer input runs alone.
-        max_padding: Share of a batch's tokens that may be padding, in [0, 1). Raise it on a GPU.
+        max_batch_tokens: Padded tokens of one batch: its longest input x its inputs. A longer input runs alone. The
+            default suits a CPU, whose caches large batches leave; raise it on a GPU.
+        max_padding: Share of a batch's tokens that may be padding, in [0, 1). On a CPU a padded token costs as much as
+            a real one and a further batch next to nothing; raise it on a GPU.
         threads: Of one inference on the CPU. Models run side by side, each with as many.
         encode_threads: Of the pool that segments and tokenizes.
     """
 
-    max_batch_tokens: int = Field(default=8192, ge=1)
-    max_padding: float = Field(default=0.2, ge=0, lt=1)
+    max_batch_tokens: int = Field(default=2048, ge=1)
+    max_padding: float = Field(default=0.05, ge=0, lt=1)
     threads: int = Field(default=2, ge=1)
     encode_threads: int = Field(default=2, ge=1)
 

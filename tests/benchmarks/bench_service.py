@@ -2,7 +2,8 @@
 
 The same texts are scored twice in turn, round after round: by a bare session in this process (tokenized beforehand,
 sorted by length, batches of 16: what a script without a service would do), and by `reward-service serve` in a second
-process with this one as the load generator. The ratio of the two medians is printed for each load.
+process with this one as the load generator. The ratio of the two medians is printed for each load, and the ratio of CPU
+time an item (Linux only), which other work on the machine disturbs less.
 
     python tests/benchmarks/bench_service.py --store STORE --model NAME [--threads 2] [--rounds 5]
 
@@ -12,6 +13,7 @@ The model must be exported for onnxruntime, and its template may use `{prompt}` 
 import argparse
 import asyncio
 import json
+import os
 import random
 import re
 import statistics
@@ -59,6 +61,12 @@ def encode_all(published: Published, texts: list[str]) -> tuple[list[Encoded], i
     items = [TextItem(QUESTION, text, {"question": QUESTION}) for text in texts]
     segmented = [Segmented(item, segment_text(item.response, manifest.granularity)) for item in items]
     return [encoder.encode(item) for item in segmented], encoder.pad_id
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def time_raw(backend: OnnxBackend, inputs: list[Encoded], pad_id: int) -> float:
@@ -118,8 +126,8 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--max-padding", type=float, default=0.2)
-    parser.add_argument("--max-batch-tokens", type=int, default=8192)
+    parser.add_argument("--max-padding", type=float, default=0.05)
+    parser.add_argument("--max-batch-tokens", type=int, default=2048)
     parser.add_argument("--items", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     wanted = parser.parse_args()
@@ -137,33 +145,46 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         process, url = start_service(wanted.store, wanted.model, batching, Path(folder))
         try:
-            run_rounds(wanted, texts, inputs, pad_id, backend, url)
+            run_rounds(wanted, texts, inputs, pad_id, backend, process.pid, url)
         finally:
             process.terminate()
             process.wait(30)
 
 
 def run_rounds(
-    wanted: argparse.Namespace, texts: list[str], inputs: list[Encoded], pad_id: int, backend: OnnxBackend, url: str
+    wanted: argparse.Namespace,
+    texts: list[str],
+    inputs: list[Encoded],
+    pad_id: int,
+    backend: OnnxBackend,
+    pid: int,
+    url: str,
 ) -> None:
     """Measure raw and served in turn, so that a change of the machine's load meets both."""
-    raw: list[float] = []
-    served: dict[str, list[float]] = {name: [] for name in LOADS}
+    names = ["raw", *LOADS]
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    cpu_ms: dict[str, list[float]] = {name: [] for name in names}
     latencies_s: dict[str, list[float]] = {name: [] for name in LOADS}
+    bodies = {name: make_bodies(wanted.model, texts, per_request) for name, (_, per_request) in LOADS.items()}
     time_raw(backend, inputs[: 4 * RAW_BATCH_ITEMS], pad_id)
     for _ in range(wanted.rounds):
-        raw.append(time_raw(backend, inputs, pad_id))
-        for name, (clients, per_request) in LOADS.items():
-            bodies = make_bodies(wanted.model, texts, per_request)
-            rate, spent_s = asyncio.run(time_service(url, bodies, len(texts), clients))
-            served[name].append(rate)
+        before_s = time.process_time()
+        rates["raw"].append(time_raw(backend, inputs, pad_id))
+        cpu_ms["raw"].append(1000 * (time.process_time() - before_s) / len(texts))
+        for name, (clients, _) in LOADS.items():
+            before_s = cpu_seconds(pid)
+            rate, spent_s = asyncio.run(time_service(url, bodies[name], len(texts), clients))
+            cpu_ms[name].append(1000 * (cpu_seconds(pid) - before_s) / len(texts))
+            rates[name].append(rate)
             latencies_s[name].extend(spent_s)
-    base = statistics.median(raw)
-    print(f"raw session, sorted, batches of {RAW_BATCH_ITEMS}: {base:.1f} items/s")
-    for name, rates in served.items():
-        rate = statistics.median(rates)
-        median_ms = 1000 * statistics.median(latencies_s[name])
-        print(f"service, {name}: {rate:.1f} items/s, ratio {rate / base:.2f}, median latency {median_ms:.0f} ms")
+    base_rate, base_ms = statistics.median(rates["raw"]), statistics.median(cpu_ms["raw"])
+    print(f"raw session, sorted, batches of {RAW_BATCH_ITEMS}: {base_rate:.1f} items/s, CPU {base_ms:.1f} ms an item")
+    for name in LOADS:
+        rate, spent_ms = statistics.median(rates[name]), statistics.median(cpu_ms[name])
+        print(
+            f"service, {name}: {rate:.1f} items/s (ratio {rate / base_rate:.2f}), CPU {spent_ms:.1f} ms an item"
+            f" (ratio {spent_ms / base_ms:.2f}), median latency {1000 * statistics.median(latencies_s[name]):.0f} ms"
+        )
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert (model.runtime, model.precision, model.device) == (Runtime.AUTO, Precision.FP32, "cpu")
     assert (settings.limits.max_items, settings.limits.max_body_bytes) == (256, 8388608)
     assert (settings.limits.max_queue_items, settings.limits.max_queue_tokens) == (4096, 1048576)
-    assert (settings.batching.max_batch_tokens, settings.batching.threads) == (8192, 2)
+    assert (settings.batching.max_batch_tokens, settings.batching.threads) == (2048, 2)
 
 
 def test_reads_every_section(tmp_path: Path) -> None:
