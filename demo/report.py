@@ -53,8 +53,8 @@ def write_report(setup: Setup, results: dict[str, Any]) -> None:
         "<h2>Greedy answers</h2>" + _systems_table(results["systems"]),
         "<h2>Sampled answers (temperature 1)</h2>" + _systems_table(results["systems_sampled"]),
         "<h2>Reward models on held-out feedback</h2>" + _models_table(results["reward_models"]),
-        "<h2>Learning curves</h2><p>Scores are what the learned reward models say of the sampled answers in training; the "
-        "truth is in the tables above.</p>" + _curves(setup.root),
+        "<h2>Learning curves</h2><p>Scores are what the learned reward models say of the sampled answers in training; "
+        "the truth is in the tables above.</p>" + _curves(setup.root),
         "<h2>Answers</h2><p>Each line shows one answer with its segments coloured by one reward model: green is no "
         "error, red an error; hover for the score.</p>" + _samples(setup.root),
     ]
