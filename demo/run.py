@@ -5,7 +5,6 @@ goes on at the phase that is missing.
 """
 
 import json
-import random
 import socket
 import time
 from collections.abc import Callable
@@ -34,11 +33,15 @@ def _make_world(setup: Setup, watch: Watch) -> None:
 
 def _learn_language(setup: Setup, watch: Watch) -> None:
     """Two independent trainings, one a core: the policy's SFT and the encoder's pretraining."""
-    sft = ["rl-client", "sft", "--config", str(setup.config("sft"))]
-    if (setup.root / "sft" / "checkpoints").exists():
-        sft.append("--resume")
+    sft = _resumable(setup, "sft", "sft")
     pretrain = ["python", "-m", "demo.pretrain", setup.path("encoder"), "--seed", str(setup.seed)]
     run_together({_log(setup, "sft"): sft, _log(setup, "pretrain"): pretrain}, watch)
+
+
+def _resumable(setup: Setup, command: str, name: str) -> list[str]:
+    """A command that goes on where an earlier call of it was stopped."""
+    resume = ["--resume"] if (setup.root / name).exists() else []
+    return ["rl-client", command, "--config", str(setup.config(name)), *resume]
 
 
 def _sample(setup: Setup, watch: Watch) -> None:
@@ -65,27 +68,13 @@ def _train_reward_models(setup: Setup, watch: Watch) -> None:
 
 
 def _export(setup: Setup, watch: Watch) -> None:
-    for pair in (REWARD_MODELS[:2], REWARD_MODELS[2:]):
-        run_together(
-            {
-                _log(setup, f"export_{name}"): [
-                    *("reward-service", "export", name, "--store", setup.path("store")),
-                    *("--runtime", "onnxruntime", "--precision", "fp32"),
-                ]
-                for name in pair
-            },
-            watch,
-        )
+    command = ["reward-service", "export", *REWARD_MODELS, "--store", setup.path("store")]
+    run_together({_log(setup, "export"): [*command, "--runtime", "onnxruntime", "--precision", "fp32"]}, watch)
 
 
 def _reinforce(setup: Setup, watch: Watch) -> None:
     """Both PPO runs side by side, against one service."""
-    commands = {}
-    for system in RL_SYSTEMS:
-        command = ["rl-client", "train", "--config", str(setup.config(system))]
-        if (setup.root / system / "checkpoints").exists():
-            command.append("--resume")
-        commands[_log(setup, system)] = command
+    commands = {_log(setup, system): _resumable(setup, "train", system) for system in RL_SYSTEMS}
     with serving(setup.service_config, setup.url, _log(setup, "service")):
         run_together(commands, watch)
 
@@ -177,7 +166,6 @@ def main(
 ) -> None:
     """Run the loop of the paper in miniature and write results.json and report.html."""
     console = Console()
-    random.seed(seed)
     setup = _set_up(output, seed)
     try:
         seconds = _run_phases(setup, console)
