@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
+from reward_service.errors import ServiceError
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -143,3 +144,32 @@ class ModelCard:
     max_tokens: int
     runtime: str
     calibration: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutcome:
+    """One model's results, one for each item in order."""
+
+    card: ModelCard
+    results: tuple[ItemScore | ServiceError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A request's results and what they cost.
+
+    Attributes:
+        models: In the order that the request named them.
+        input_tokens: Real tokens of the inputs, over all models.
+        padded_tokens: Tokens computed for them, padding included.
+        tokenize_s: Longest of the models' tokenizing, waiting and inference; the models run side by side.
+        queue_s: See `tokenize_s`.
+        inference_s: See `tokenize_s`.
+    """
+
+    models: tuple[ModelOutcome, ...]
+    input_tokens: int
+    padded_tokens: int
+    tokenize_s: float
+    queue_s: float
+    inference_s: float

@@ -16,7 +16,7 @@ from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.core.segment import check_spans, segment_text
 from reward_service.core.worker import Submission, Telemetry, Worker
-from reward_service.domain import Encoded, ItemScore, ModelCard, Segmented, TextItem
+from reward_service.domain import Encoded, ItemScore, ModelCard, ModelOutcome, Outcome, Segmented, TextItem
 from reward_service.errors import (
     DeadlineExceededError,
     DrainingError,
@@ -50,35 +50,6 @@ class ServedModel:
     card: ModelCard
     encoder: Encoder
     worker: Worker
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOutcome:
-    """One model's results, one for each item in order."""
-
-    card: ModelCard
-    results: tuple[ItemScore | ServiceError, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A request's results and what they cost.
-
-    Attributes:
-        models: In the order that the request named them.
-        input_tokens: Real tokens of the inputs, over all models.
-        padded_tokens: Tokens computed for them, padding included.
-        tokenize_s: Longest of the models' tokenizing, waiting and inference; the models run side by side.
-        queue_s: See `tokenize_s`.
-        inference_s: See `tokenize_s`.
-    """
-
-    models: tuple[ModelOutcome, ...]
-    input_tokens: int
-    padded_tokens: int
-    tokenize_s: float
-    queue_s: float
-    inference_s: float
 
 
 @dataclass(slots=True)
@@ -245,7 +216,9 @@ class Scorer:
         done = asyncio.Event()
 
         def wake() -> None:
-            loop.call_soon_threadsafe(done.set)
+            # A closed loop has nobody left to wake; that must not end the worker that found out.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(done.set)
 
         submission = Submission(len(items), deadline_s, wake)
         run = _ModelRun(model, submission)

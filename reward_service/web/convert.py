@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from reward_proto.errors import RETRYABLE, ScoreError
 from reward_proto.models import Calibration, ModelInfo, ModelState
 from reward_proto.score import ItemResult, ModelScore, ScoreItem, ScoreReply, SegmentScore, Usage
-from reward_service.core.scorer import Outcome, ServedModel
-from reward_service.domain import ItemScore, ModelCard, Span, TextItem
+from reward_service.core.scorer import ServedModel
+from reward_service.domain import ItemScore, ModelCard, Outcome, Span, TextItem
 from reward_service.errors import InvalidRequestError, ServiceError
 
 

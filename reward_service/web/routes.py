@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from reward_proto.errors import HTTP_STATUS, ErrorCode, ErrorReply
 from reward_proto.models import ModelInfo, ModelList
 from reward_proto.score import ScoreReply, ScoreRequest, SegmentReply, SegmentRequest
-from reward_service.core.scorer import Outcome, Scorer
+from reward_service.core.scorer import Scorer
 from reward_service.core.segment import SEGMENTER_VERSION
+from reward_service.domain import Outcome
 from reward_service.errors import PayloadTooLargeError
 from reward_service.web.body import read_body, while_connected
 from reward_service.web.convert import to_ids, to_model_info, to_reply, to_text_item
