@@ -162,7 +162,7 @@ def _service(setup: Setup) -> dict[str, Any]:
         "models": [
             {"name": name, "runtime": "onnxruntime", "precision": "fp32", "device": "cpu"} for name in REWARD_MODELS
         ],
-        "batching": {"max_batch_tokens": 8192, "threads": 1},
+        "batching": {"threads": 1},
     }
 
 
@@ -187,6 +187,7 @@ def _ppo(setup: Setup, system: str) -> dict[str, Any]:
             "prompts_per_step": 24,
             "epochs": 2,
             "minibatch_size": 48,
+            "microbatch_size": 24,
             "learning_rate": 3.0e-4,
             "value_learning_rate": 7.0e-4,
             "gamma": 1.0,

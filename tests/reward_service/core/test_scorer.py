@@ -235,6 +235,22 @@ def test_a_caller_who_leaves_is_dropped(make_rig: Callable[..., Rig]) -> None:
     assert sum(report.items for report in rig.telemetry.reports) == 2
 
 
+def test_a_caller_whose_event_loop_is_gone_does_not_end_the_worker(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    rig.release.clear()
+
+    async def leave_in_mid_inference() -> None:
+        request = asyncio.create_task(rig.scorer.score([text("One.")], ["fine"]))
+        await rig.until_busy()
+        request.cancel()
+
+    asyncio.run(leave_in_mid_inference())
+    rig.release.set()
+    outcome = asyncio.run(rig.scorer.score([text("Two.")], ["fine"]))
+    assert codes(outcome.models[0].results) == ["score"]
+    assert rig.fine.worker.alive
+
+
 def test_a_full_queue_refuses_the_request(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(max_queue_items=2)
 

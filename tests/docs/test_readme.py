@@ -1,0 +1,36 @@
+"""The README and the docs point at things that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from reward_service.cli import app as reward_service
+from rl_client.cli import app as rl_client
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "proto" / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_resolve(page):
+    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("program", "app"), [("reward-service", reward_service), ("rl-client", rl_client)], ids=["service", "client"]
+)
+def test_every_named_command_exists(program, app):
+    named = set(re.findall(rf"{program} +([a-z]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert named
+    for command in named:
+        assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command
+
+
+def test_the_readme_names_make_targets_that_exist():
+    targets = set(re.findall(r"make ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    rules = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"demo", "test"} <= targets <= rules
