@@ -31,6 +31,8 @@ def test_every_named_command_exists(program, app):
 
 
 def test_the_readme_names_make_targets_that_exist():
-    targets = set(re.findall(r"make ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    targets = set(
+        re.findall(r"(?:^ {4}|`)make ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     rules = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert {"demo", "test"} <= targets <= rules
