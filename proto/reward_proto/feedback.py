@@ -1,6 +1,6 @@
 """QA-Feedback's own file format: a JSON array of annotated questions.
 
-Source: Wu et al., arXiv 2306.01693, section 3.1; the field names, blanks included, are the released data's.
+Source: Wu et al., arXiv 2306.01693; the field names, blanks included, are the released data's.
 """
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter

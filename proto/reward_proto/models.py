@@ -32,7 +32,7 @@ class ModelState(StrEnum):
 class Calibration(BaseModel):
     """Mean and standard deviation of the model's scores over its training responses.
 
-    The paper z-scores the completeness reward with these (arXiv 2306.01693, section 3.3).
+    The paper z-scores the completeness reward with these (arXiv 2306.01693).
     """
 
     mean: float = Field(allow_inf_nan=False)

@@ -28,7 +28,7 @@ def align(head: Head, encoded: Sequence[Encoded], logits: NDArray[np.floating]) 
     Raises:
         ModelFailedError: The shape of `logits` does not fit the head or the batch.
 
-    Source: read-out at the separator before each segment, arXiv 2306.01693, section 3.1.
+    Source: read-out at the separator before each segment, arXiv 2306.01693.
     """
     classes = len(head.labels) if head.kind.is_classifier else 1
     reads_tokens = head.kind is ModelKind.TOKEN_CLASSIFICATION

@@ -19,7 +19,7 @@ def span_loss(logits: Tensor, rows: Tensor, columns: Tensor, labels: Tensor) -> 
     Returns:
         A scalar; 0, with zero gradients, when every segment is ignored.
 
-    Source: arXiv 2306.01693, section 3.1.
+    Source: arXiv 2306.01693.
     """
     read = logits[rows, columns].float()
     total = functional.cross_entropy(read, labels, ignore_index=IGNORED, reduction="sum")
@@ -41,7 +41,7 @@ def pairwise_loss(scores: Tensor, winners: Tensor, losers: Tensor, weights: Tens
     Returns:
         A scalar; 0, with zero gradients, when there is no pair.
 
-    Source: the loss, arXiv 2306.01693, section 3.1; all pairs of a prompt at once, InstructGPT, arXiv 2203.02155,
+    Source: the loss, arXiv 2306.01693; all pairs of a prompt at once, InstructGPT, arXiv 2203.02155,
         section 3.5.
     """
     margins = scores[winners].float() - scores[losers].float()

@@ -31,7 +31,7 @@ _TOKEN = re.compile(r"\w+")
 def preference_pairs(example: FeedbackExample) -> tuple[Pair, ...]:
     """The pairs that people decided; ties and predictions with the same text teach nothing.
 
-    Source: arXiv 2306.01693, section 3.1.
+    Source: arXiv 2306.01693.
     """
     texts = example.predictions
     pairs = []
@@ -44,7 +44,7 @@ def preference_pairs(example: FeedbackExample) -> tuple[Pair, ...]:
 def coverage_pairs(example: FeedbackExample, similarity: float) -> tuple[Pair, ...]:
     """The pairs of predictions that cover different numbers of relevant passage sentences; more wins.
 
-    Source: arXiv 2306.01693, section 3.1 (completeness), with a lexical in place of a neural similarity.
+    Source: arXiv 2306.01693 (completeness), with a lexical in place of a neural similarity.
     """
     covered = coverage_counts(example, similarity)
     return tuple(

@@ -137,7 +137,7 @@ def segment_rewards(score: ModelScore, shaper: Shaper, offsets: Offsets) -> tupl
         ends: S token indices in [0, T).
         rewards: S rewards, weights included.
 
-    Source: arXiv 2306.01693, section 3.1.
+    Source: arXiv 2306.01693.
     """
     last = len(offsets) - 1
     segments = segments_of(score)
