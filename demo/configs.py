@@ -13,14 +13,18 @@ WITH_CONTEXT = "question: {question} context: {context} answer:"
 
 REWARD_MODELS = ("relevance", "factuality", "completeness", "preference")
 RL_SYSTEMS: dict[str, list[dict[str, Any]]] = {
-    "holistic": [{"model": "preference", "weight": 1.0, "shaping": "zscore"}],
+    "holistic": [{"model": "preference", "weight": 2.0, "shaping": "zscore"}],
     "fine_grained": [
-        {"model": "relevance", "weight": 0.6, "shaping": "centered"},
+        {"model": "relevance", "weight": 1.0, "shaping": "centered"},
         {"model": "factuality", "weight": 0.5, "shaping": "centered"},
         {"model": "completeness", "weight": 0.5, "shaping": "zscore"},
     ],
 }
-"""System -> its rewards. All else is the same for both: prompts, samples, steps, learning rates, KL."""
+"""System -> its rewards. All else is the same for both: prompts, samples, steps, learning rates, KL.
+
+One weight of each was chosen from two on the development questions, with seed 0: 2.0 over 1.0 for preference, 1.0 over
+0.6 for relevance.
+"""
 
 SYSTEMS = ("sft", *RL_SYSTEMS)
 
@@ -146,7 +150,7 @@ def _reward_models(setup: Setup) -> dict[str, Any]:
         },
         "training": {"batch_size": 32, "learning_rate": 1.0e-3, "max_tokens": 256},
         "models": {
-            "relevance": span("sub_sentence", WITHOUT_CONTEXT, RELEVANCE_ERRORS, epochs=6),
+            "relevance": span("sub_sentence", WITHOUT_CONTEXT, RELEVANCE_ERRORS, epochs=8),
             "factuality": span("sentence", WITH_CONTEXT, FACTUALITY_ERRORS, epochs=3),
             "completeness": pairwise("coverage"),
             "preference": pairwise("preference"),

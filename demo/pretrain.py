@@ -22,7 +22,7 @@ from transformers import ModernBertConfig, ModernBertModel
 from demo.vocabulary import save_encoder_tokenizer
 from demo.world import ATTRIBUTES, Question, clauses_of, gold_answer, make_question, sentences_of
 
-STEPS = 1100
+STEPS = 1600
 BATCH_SIZE = 16
 LEARNING_RATE = 2e-3
 WARMUP_STEPS = 100
