@@ -150,7 +150,7 @@ def _reward_models(setup: Setup) -> dict[str, Any]:
         },
         "training": {"batch_size": 32, "learning_rate": 1.0e-3, "max_tokens": 256},
         "models": {
-            "relevance": span("sub_sentence", WITHOUT_CONTEXT, RELEVANCE_ERRORS, epochs=8),
+            "relevance": span("sub_sentence", WITHOUT_CONTEXT, RELEVANCE_ERRORS, epochs=6),
             "factuality": span("sentence", WITH_CONTEXT, FACTUALITY_ERRORS, epochs=3),
             "completeness": pairwise("coverage"),
             "preference": pairwise("preference"),
