@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from demo.world import ATTRIBUTES, FLUFF, Question, gold_answer
+from demo.world import ATTRIBUTES, CLAUSE, FLUFF, Question, gold_answer
 from reward_proto.feedback import (
     PREFERENCE_PAIRS,
     Feedback,
@@ -18,7 +18,6 @@ from reward_proto.feedback import (
     SpanError,
 )
 
-_CLAUSE = re.compile(r"[^,.]*[^,.\s][^,.]*[,.]*")
 _STATEMENT = re.compile(
     r"(?:the (?P<a1>\w+) of it is (?P<v1>\w+)|for its (?P<a2>\w+) it has (?P<v2>\w+))", re.IGNORECASE
 )
@@ -107,7 +106,7 @@ def judge(question: Question, answer: str) -> Judgement:
     """
     reader = _Reader(question)
     clauses = []
-    for match in _CLAUSE.finditer(answer):
+    for match in CLAUSE.finditer(answer):
         text = match.group()
         start = match.start() + len(text) - len(text.lstrip())
         clauses.append(Clause(start, match.start() + len(text.rstrip()), *reader.read(text)))

@@ -110,13 +110,14 @@ def join_clauses(clauses: Sequence[str]) -> str:
     return " ".join(f"{text[0].upper()}{text[1:]}." for text in (", and ".join(pair) for pair in pairs))
 
 
-_CLAUSE = re.compile(r"[^,.]*[^,.\s][^,.]*[,.]*")
+CLAUSE = re.compile(r"[^,.]*[^,.\s][^,.]*[,.]*")
+"""A clause of an answer with its marks, and the white space before it."""
 _SENTENCE = re.compile(r"[^.]*[^.\s][^.]*\.*")
 
 
 def clauses_of(answer: str) -> list[str]:
     """The clauses of an answer with their marks: what the paper's sub-sentence rule finds in this world's text."""
-    return [match.group().strip() for match in _CLAUSE.finditer(answer)]
+    return [match.group().strip() for match in CLAUSE.finditer(answer)]
 
 
 def sentences_of(answer: str) -> list[str]:
