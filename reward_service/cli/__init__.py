@@ -1,0 +1,18 @@
+"""The service's command line. Commands import what they need, so that serving loads no training part."""
+
+import typer
+
+from reward_service.cli.exporting import export
+from reward_service.cli.serving import openapi, serve
+from reward_service.cli.stored import models_app
+from reward_service.cli.teaching import evaluate, train
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve, train, evaluate and export reward models.")
+for command in (serve, openapi, train, evaluate, export):
+    app.command()(command)
+app.add_typer(models_app, name="models")
+
+
+@app.callback()
+def main() -> None:
+    """Serve, train, evaluate and export fine-grained reward models."""

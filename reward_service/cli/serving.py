@@ -1,0 +1,45 @@
+"""Commands that serve: `serve` and `openapi`."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reward_service.cli.faults import fail
+from reward_service.errors import ConfigError, ServiceError, StoreError
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def serve(
+    config: Annotated[Path, typer.Option(help="Settings, as YAML.")],
+    host: Annotated[str | None, typer.Option(help="Address to listen on, in place of the file's.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port, in place of the file's.")] = None,
+) -> None:
+    """Serve reward models over HTTP until SIGTERM."""
+    from reward_service.config import ServiceSettings, load_settings
+    from reward_service.serve import serve as serve_models
+
+    try:
+        settings = load_settings(config, ServiceSettings)
+        logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
+        given = {"host": host, "port": port}
+        serve_models(settings.model_copy(update={name: value for name, value in given.items() if value is not None}))
+    except (ConfigError, StoreError, ServiceError, OSError) as error:
+        fail(error)
+
+
+def openapi(
+    output: Annotated[Path | None, typer.Option(help="File to write; standard output otherwise.")] = None,
+) -> None:
+    """Export the OpenAPI document of the HTTP interface."""
+    from reward_service.serve import openapi_document
+
+    text = json.dumps(openapi_document(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        output.write_text(text, encoding="utf-8")
