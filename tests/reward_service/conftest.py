@@ -12,7 +12,7 @@ from reward_proto.score import Granularity
 from reward_service.core.segment import SEGMENTER_VERSION
 from reward_service.registry.manifest import Manifest, SegmenterSpec
 from reward_service.registry.store import Store
-from reward_service.training.export_onnx import write_onnx
+from reward_service.training.trace import write_onnx
 
 MAX_TOKENS = 1024
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
