@@ -1,6 +1,7 @@
 """The values that flow through the service, each made by the stage before: text, spans, token ids, batch."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,21 +37,42 @@ class Segmented:
     spans: tuple[Span, ...]
 
 
+class Readout(StrEnum):
+    """At which separator a segment's class is read.
+
+    `BEFORE` is the paper's. A decoder-only model cannot see ahead, so its separators stand after the segments.
+    """
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Where one head reads one input.
+
+    Attributes:
+        positions: [S] int64 places in `input_ids`, one a segment, in order. Empty for a model whose one head reads
+            the whole input.
+        spans: The S segments that are read; one covering span for a sequence head, `Span(0, 0)` for a blank response.
+    """
+
+    positions: NDArray[np.int64]
+    spans: tuple[Span, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """One model input.
 
     Attributes:
         input_ids: [L] int64 token ids, special tokens included.
-        readout: [S] int64 positions in `input_ids` at which a span model's class is read, one a segment, in order.
-            Empty for sequence models, whose head reads the whole input.
-        spans: The S segments the read-outs belong to; one covering span for a sequence model.
+        reads: One for each head of the model.
         truncated_tokens: Tokens cut from the field that the manifest allows to be cut.
     """
 
     input_ids: NDArray[np.int64]
-    readout: NDArray[np.int64]
-    spans: tuple[Span, ...]
+    reads: tuple[Read, ...]
     truncated_tokens: int = 0
 
     @property
@@ -66,12 +88,10 @@ class Batch:
     Attributes:
         input_ids: [B, T] int64, the model's pad id where `attention_mask` is 0.
         attention_mask: [B, T] int64, 1 = a real token.
-        readouts: B arrays of positions, as in `Encoded.readout`.
     """
 
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
-    readouts: tuple[NDArray[np.int64], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +102,25 @@ class Head:
         kind: What the head puts out.
         labels: Class names by index; empty for a regressor.
         ok_label: The class that means "no error"; empty for a regressor.
+        name: What a head that shares its encoder with others is called; empty for a model's only head.
+        first_column: Where this head's logits begin among those of all heads.
     """
 
     kind: ModelKind
     labels: tuple[str, ...] = ()
     ok_label: str = ""
+    name: str = ""
+    first_column: int = 0
+
+    @property
+    def width(self) -> int:
+        """Logits of this head: one a class, 1 for a regressor."""
+        return len(self.labels) if self.kind.is_classifier else 1
+
+    @property
+    def columns(self) -> slice:
+        """This head's logits among those of all heads."""
+        return slice(self.first_column, self.first_column + self.width)
 
 
 @dataclass(frozen=True, slots=True)

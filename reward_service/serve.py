@@ -6,6 +6,7 @@ Runtimes are imported when a model needs them, so that serving on ONNX Runtime l
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from prometheus_client import CollectorRegistry
 
 from reward_service.config import Batching, Limits, ModelSettings, Precision, Runtime, ServiceSettings
 from reward_service.core.backend import Backend
-from reward_service.core.encode import InputEncoder, InputSpec
-from reward_service.core.scorer import Scorer, ServedModel
+from reward_service.core.encode import InputEncoder
+from reward_service.core.encoder_source import EncoderSource
+from reward_service.core.scorer import Scorer
+from reward_service.core.source import ScoreSource
 from reward_service.core.token_queue import TokenQueue
 from reward_service.core.worker import Entry, Telemetry, Worker
 from reward_service.domain import ModelCard
@@ -38,11 +41,13 @@ def serve(settings: ServiceSettings) -> None:
     limits = settings.limits
     metrics = Metrics(CollectorRegistry(), limits.max_client_jobs)
     store = Store(settings.store)
-    models = [load_model(store, model, limits, settings.batching, metrics) for model in settings.models]
-    scorer = make_scorer(models, limits, settings.batching, metrics)
+    pool = make_pool(settings.batching)
+    sources = [load_source(store, model, limits, settings.batching, pool, metrics) for model in settings.models]
+    check_names(sources)
+    scorer = Scorer(sources, pool)
     app = create_app(scorer, metrics, max_items=limits.max_items, max_body_bytes=limits.max_body_bytes)
-    for model in models:
-        model.worker.start()
+    for source in sources:
+        source.start()
     drain = settings.drain
     run(app, scorer, settings.host, settings.port, grace_s=drain.grace_s, timeout_s=drain.timeout_s)
 
@@ -51,23 +56,30 @@ def openapi_document() -> dict[str, Any]:
     """The OpenAPI document of a service, whatever its models."""
     limits = Limits()
     metrics = Metrics(CollectorRegistry(), limits.max_client_jobs)
-    scorer = make_scorer([], limits, Batching(), metrics)
+    scorer = Scorer([], make_pool(Batching()))
     return create_app(scorer, metrics, max_items=limits.max_items, max_body_bytes=limits.max_body_bytes).openapi()
 
 
-def make_scorer(models: Sequence[ServedModel], limits: Limits, batching: Batching, telemetry: Telemetry) -> Scorer:
-    """The scorer of loaded models."""
-    return Scorer(
-        models,
-        max_queue_items=limits.max_queue_items,
-        encode_threads=batching.encode_threads,
-        telemetry=telemetry,
-    )
+def make_pool(batching: Batching) -> ThreadPoolExecutor:
+    """The threads that segment and tokenize."""
+    return ThreadPoolExecutor(batching.encode_threads, thread_name_prefix="encode")
 
 
-def load_model(
-    store: Store, wanted: ModelSettings, limits: Limits, batching: Batching, telemetry: Telemetry
-) -> ServedModel:
+def check_names(sources: Sequence[ScoreSource]) -> None:
+    """Refuse two models of one name; heads bring names that the settings do not show.
+
+    Raises:
+        StoreError: A name is served twice.
+    """
+    names = [card.name for source in sources for card in source.cards]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise StoreError(f"served twice: {', '.join(twice)}; there is {', '.join(source.name for source in sources)}")
+
+
+def load_source(
+    store: Store, wanted: ModelSettings, limits: Limits, batching: Batching, pool: Executor, telemetry: Telemetry
+) -> EncoderSource:
     """Load and warm one model; its worker is not started.
 
     Raises:
@@ -79,10 +91,7 @@ def load_model(
     manifest = published.manifest
     try:
         backend = _load_backend(published, wanted, batching.threads)
-        encoder = InputEncoder(
-            published.load_tokenizer(),
-            InputSpec(manifest.template, manifest.kind, manifest.max_tokens, manifest.cut_field),
-        )
+        encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
     except (ValueError, ImportError) as error:
         raise StoreError(f"{published.name}@{published.version}: {error}") from error
     queue: TokenQueue[Entry] = TokenQueue(
@@ -91,7 +100,7 @@ def load_model(
         max_batch_tokens=batching.max_batch_tokens,
         max_padding=batching.max_padding,
     )
-    worker = Worker(published.name, backend, manifest.head, encoder.pad_id, queue, telemetry)
+    worker = Worker(published.name, backend, manifest.logit_heads, encoder.pad_id, queue, telemetry)
     worker.warm_up()
     logger.info(
         "loaded %s@%s on %s in %.1f s",
@@ -100,25 +109,34 @@ def load_model(
         backend.runtime,
         time.monotonic() - begin_s,
     )
-    return ServedModel(_card(published, backend.runtime), encoder, worker)
-
-
-def _card(published: Published, runtime: str) -> ModelCard:
-    manifest = published.manifest
-    calibration = manifest.calibration
-    return ModelCard(
-        name=published.name,
-        version=published.version,
-        digest=published.digest,
-        aliases=published.aliases,
-        head=manifest.head,
-        granularity=manifest.granularity,
-        language=manifest.segmenter.language,
-        template=manifest.template,
-        max_tokens=manifest.max_tokens,
-        runtime=runtime,
-        calibration=None if calibration is None else (calibration.mean, calibration.std),
+    return EncoderSource(
+        _cards(published, backend.runtime),
+        encoder,
+        worker,
+        pool=pool,
+        max_queue_items=limits.max_queue_items,
+        telemetry=telemetry,
     )
+
+
+def _cards(published: Published, runtime: str) -> list[ModelCard]:
+    manifest = published.manifest
+    return [
+        ModelCard(
+            name=output.name,
+            version=published.version,
+            digest=published.digest,
+            aliases=published.aliases,
+            head=head,
+            granularity=output.granularity,
+            language=manifest.segmenter.language,
+            template=manifest.template,
+            max_tokens=manifest.max_tokens,
+            runtime=runtime,
+            calibration=None if output.calibration is None else (output.calibration.mean, output.calibration.std),
+        )
+        for output, head in zip(manifest.outputs, manifest.logit_heads, strict=True)
+    ]
 
 
 def _load_backend(published: Published, wanted: ModelSettings, threads: int) -> Backend:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,6 @@ import pytest
 if TYPE_CHECKING:
     import httpx
 
-    from reward_service.core.scorer import Scorer
     from reward_service.domain import Batch
 
 VERSIONS = {"relevance": "3fa94c01d2be", "factuality": "9d1b7703aa52", "completeness": "c07e55d8f419"}
@@ -26,23 +26,24 @@ class FakeService:
     def __init__(self, before: "Callable[[Batch], None] | None" = None, **limits: int) -> None:
         from prometheus_client import CollectorRegistry
 
-        from reward_service.config import Batching, Limits
-        from reward_service.serve import make_scorer
+        from reward_service.config import Limits
+        from reward_service.core.scorer import Scorer
         from reward_service.web.app import create_app
         from reward_service.web.metrics import Metrics
 
         self.limits = Limits(**limits)
         self.metrics = Metrics(CollectorRegistry(), self.limits.max_client_jobs)
-        models = [self._model(name, before) for name in VERSIONS]
-        self.scorer: Scorer = make_scorer(models, self.limits, Batching(), self.metrics)
+        self._pool = ThreadPoolExecutor(2)
+        sources = [self._source(name, before) for name in VERSIONS]
+        self.scorer = Scorer(sources, self._pool)
         self.app = create_app(
             self.scorer,
             self.metrics,
             max_items=self.limits.max_items,
             max_body_bytes=self.limits.max_body_bytes,
         )
-        for model in models:
-            model.worker.start()
+        for source in sources:
+            source.start()
         self._runner = asyncio.Runner()
 
     def run(self, work: "Callable[[httpx.AsyncClient], Any]") -> Any:
@@ -74,14 +75,14 @@ class FakeService:
         self.scorer.close(TIMEOUT_S)
         self._runner.close()
 
-    def _model(self, name: str, before: "Callable[[Batch], None] | None") -> Any:
+    def _source(self, name: str, before: "Callable[[Batch], None] | None") -> Any:
         from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
         from reward_proto.models import ModelKind
         from reward_proto.score import Granularity
         from reward_service.backends.fake_backend import FakeBackend
         from reward_service.core.encode import InputEncoder, InputSpec
-        from reward_service.core.scorer import ServedModel
+        from reward_service.core.encoder_source import EncoderSource
         from reward_service.core.token_queue import TokenQueue
         from reward_service.core.worker import Worker
         from reward_service.domain import Head, ModelCard
@@ -105,7 +106,7 @@ class FakeService:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
         )
-        encoder = InputEncoder(tokenizer, InputSpec(template, kind, max_tokens))
+        encoder = InputEncoder(tokenizer, InputSpec(template, (kind,), max_tokens))
         queue: TokenQueue[Any] = TokenQueue(
             max_items=self.limits.max_queue_items,
             max_tokens=self.limits.max_queue_tokens,
@@ -125,8 +126,15 @@ class FakeService:
             runtime="fake-fp32",
             calibration=(0.25, 0.5) if kind is ModelKind.SEQUENCE_REGRESSION else None,
         )
-        worker = Worker(name, FakeBackend(head, before), head, encoder.pad_id, queue, self.metrics)
-        return ServedModel(card, encoder, worker)
+        worker = Worker(name, FakeBackend(head, before=before), [head], encoder.pad_id, queue, self.metrics)
+        return EncoderSource(
+            [card],
+            encoder,
+            worker,
+            pool=self._pool,
+            max_queue_items=self.limits.max_queue_items,
+            telemetry=self.metrics,
+        )
 
 
 class Gate:

@@ -16,23 +16,23 @@ class FakeBackend:
     item's last real token.
 
     Args:
-        head: Its kind and number of labels give the logits' shape.
+        heads: Their kinds and widths give the logits' shape.
         before: Called with every batch first; a test may block or raise in it.
     """
 
-    def __init__(self, head: Head, before: Callable[[Batch], None] | None = None) -> None:
+    def __init__(self, *heads: Head, before: Callable[[Batch], None] | None = None) -> None:
         self.runtime = "fake-fp32"
-        self._head = head
+        self._heads = heads
         self._before = before
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
         """Compute logits; see `core.backend.Backend`."""
         if self._before is not None:
             self._before(batch)
-        classes = len(self._head.labels) if self._head.kind.is_classifier else 1
+        classes = sum(head.width for head in self._heads)
         sign = np.where(np.arange(classes) == 0, 1.0, -1.0)
         logits = (batch.input_ids % 7 / 7)[..., None] * sign
-        if self._head.kind is not ModelKind.TOKEN_CLASSIFICATION:
+        if len(self._heads) == 1 and self._heads[0].kind is not ModelKind.TOKEN_CLASSIFICATION:
             last = batch.attention_mask.sum(axis=1) - 1
             logits = logits[np.arange(len(last)), last]
         return logits.astype(np.float32)

@@ -23,4 +23,4 @@ def collate(items: Sequence[Encoded], pad_id: int) -> Batch:
     for row, item in enumerate(items):
         input_ids[row, : item.length_tokens] = item.input_ids
         attention_mask[row, : item.length_tokens] = 1
-    return Batch(input_ids, attention_mask, tuple(item.readout for item in items))
+    return Batch(input_ids, attention_mask)

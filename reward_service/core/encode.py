@@ -1,9 +1,14 @@
-"""Segments to token ids: `prefix <sep> segment <sep> segment ...`, read at the separator before each segment."""
+"""Segments to token ids: `prefix <sep> segment <sep> segment ...`, read at the separator before each segment.
+
+Several heads share one input: separators stand wherever one of them begins a segment. A decoder-only model, which
+cannot see ahead, has its separators after the segments instead.
+"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from string import Formatter
 
 import numpy as np
@@ -11,7 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from reward_proto.models import ModelKind
-from reward_service.domain import Encoded, Segmented, Span
+from reward_service.domain import Encoded, Read, Readout, Span, TextItem
 from reward_service.errors import InvalidRequestError, MissingFieldError, TooLongError
 
 PROMPT_FIELD = "prompt"
@@ -34,15 +39,18 @@ class InputSpec:
 
     Attributes:
         template: The input's prefix, with `{field}` for each named input. `{prompt}` is always there.
-        kind: Span models get read-outs; sequence models none.
+        kinds: Of the heads, at least one. Span heads read separators. A sequence head that shares its encoder reads
+            the first token (the last one with `Readout.AFTER`); alone, it reads the whole input.
         max_tokens: Longest input, special tokens included.
         cut_field: The one field whose end may be cut to fit; too long is an error when absent.
+        readout: On which side of its segment a separator stands.
     """
 
     template: str
-    kind: ModelKind
+    kinds: tuple[ModelKind, ...]
     max_tokens: int
     cut_field: str | None = None
+    readout: Readout = Readout.BEFORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,7 @@ class InputEncoder:
     T5's </s>), or else a separator or end token by its usual name.
     """
 
-    def __init__(self, tokenizer: Tokenizer, manifest_like: InputSpec) -> None:
+    def __init__(self, tokenizer: Tokenizer, spec: InputSpec) -> None:
         """Prepare a tokenizer, which the encoder takes over, and parse the template.
 
         Raises:
@@ -93,11 +101,11 @@ class InputEncoder:
         # Text such as "[SEP]" in a response stays text: it must not add a separator and shift the read-outs.
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
-        self._spec = manifest_like
-        self._parts = parse_template(manifest_like.template)
+        self._spec = spec
+        self._parts = parse_template(spec.template)
         names = [name for _, name in self._parts if name is not None]
-        if manifest_like.cut_field is not None and names.count(manifest_like.cut_field) != 1:
-            raise ValueError(f"cut_field {manifest_like.cut_field!r} must stand in the template exactly once")
+        if spec.cut_field is not None and names.count(spec.cut_field) != 1:
+            raise ValueError(f"cut_field {spec.cut_field!r} must stand in the template exactly once")
         self._begin, self._end = _special_ids(tokenizer)
         separator_id = int(self._end[0]) if len(self._end) else _first_known(tokenizer, _SEPARATORS)
         if separator_id is None:
@@ -107,35 +115,29 @@ class InputEncoder:
         self.pad_id = separator_id if pad_id is None else pad_id
         self._cached_prefix = lru_cache(maxsize=PREFIX_CACHE_SIZE)(self._tokenize_prefix)
 
-    def encode(self, segmented: Segmented) -> Encoded:
+    def encode(self, item: TextItem, spans: Sequence[tuple[Span, ...]]) -> Encoded:
         """Assemble one input.
 
         Args:
-            segmented: The response and its segments. A sequence model takes one segment, or none for a blank response.
+            item: The response and what its template needs.
+            spans: The response's segments for each head, in order and not overlapping. A sequence head takes one, or
+                none for a blank response.
 
         Returns:
-            Token ids and read-outs. A sequence model's `spans` is always one span: `Span(0, 0)` for a blank response.
+            Token ids and each head's read-outs. A sequence head's `spans` is always one span: `Span(0, 0)` for a blank
+            response.
 
         Raises:
             MissingFieldError: The template names a field that the item lacks.
             TooLongError: Over `max_tokens`, also after cutting what may be cut.
-            InvalidRequestError: A text holds lone surrogates, or a sequence model got several segments.
+            InvalidRequestError: A text holds lone surrogates, or a sequence head got several segments.
         """
-        spans = segmented.spans if self._spec.kind is ModelKind.TOKEN_CLASSIFICATION else _whole(segmented)
-        text, cut_start, cut_end = self._render(segmented)
+        text, cut_start, cut_end = self._render(item)
         tokenize = self._cached_prefix if len(text) <= MAX_CACHED_CHARS else self._tokenize_prefix
         prefix = tokenize(text, cut_start, cut_end)
-        response = segmented.item.response
-        _check_unicode("response", response)
-        body: list[int] = []
-        readout: list[int] = []
-        for span in spans:
-            readout.append(len(body))
-            body.append(self.separator_id)
-            # One by one: a batch goes to the tokenizer's thread pool, and waits milliseconds for it on a busy machine
-            # where a segment takes microseconds.
-            segment = self._tokenizer.encode(" " + response[span.start : span.end], add_special_tokens=False)
-            body.extend(segment.ids)
+        _check_unicode("response", item.response)
+        heads = [_checked(kind, own, item.response) for kind, own in zip(self._spec.kinds, spans, strict=True)]
+        body, separators = self._tokenize_body(item.response, heads)
         length = len(self._begin) + len(prefix.ids) + len(body) + len(self._end)
         cut = max(0, length - self._spec.max_tokens)
         if cut > prefix.cut_to - prefix.cut_from:
@@ -146,19 +148,52 @@ class InputEncoder:
                 max_tokens=self._spec.max_tokens,
             )
         kept = (self._begin, prefix.ids[: prefix.cut_to - cut], prefix.ids[prefix.cut_to :])
-        if self._spec.kind is not ModelKind.TOKEN_CLASSIFICATION:
-            readout = []
-        return Encoded(
-            input_ids=np.concatenate((*kept, np.array(body, dtype=np.int64), self._end)),
-            readout=np.array(readout, dtype=np.int64) + (length - cut - len(body) - len(self._end)),
-            spans=spans,
-            truncated_tokens=cut,
+        input_ids = np.concatenate((*kept, np.array(body, dtype=np.int64), self._end))
+        body_start = len(input_ids) - len(body) - len(self._end)
+        reads = tuple(
+            Read(self._positions(kind, own, separators, body_start, len(input_ids)), own)
+            for kind, own in zip(self._spec.kinds, heads, strict=True)
         )
+        return Encoded(input_ids, reads, truncated_tokens=cut)
 
-    def _render(self, segmented: Segmented) -> tuple[str, int, int]:
+    def _tokenize_body(self, response: str, heads: Sequence[tuple[Span, ...]]) -> tuple[list[int], dict[int, int]]:
+        """The response's ids with separators, and where in them the separator of each segment edge stands."""
+        is_before = self._spec.readout is Readout.BEFORE
+        starts = {span.start for own in heads for span in own}
+        ends = {span.end for own in heads for span in own}
+        marks = starts if is_before else ends
+        body: list[int] = []
+        separators: dict[int, int] = {}
+        for start, end in _pieces(heads):
+            if is_before and start in marks:
+                separators[start] = len(body)
+                body.append(self.separator_id)
+            # One by one: a batch goes to the tokenizer's thread pool, and waits milliseconds for it on a busy machine
+            # where a segment takes microseconds.
+            text = response[start:end]
+            if not text.isspace():
+                piece = self._tokenizer.encode(f" {text}" if start in starts else text, add_special_tokens=False)
+                body.extend(piece.ids)
+            if not is_before and end in marks:
+                separators[end] = len(body)
+                body.append(self.separator_id)
+        return body, separators
+
+    def _positions(
+        self, kind: ModelKind, spans: tuple[Span, ...], separators: dict[int, int], body_start: int, length: int
+    ) -> NDArray[np.int64]:
+        is_before = self._spec.readout is Readout.BEFORE
+        if kind is ModelKind.TOKEN_CLASSIFICATION:
+            edges = [span.start if is_before else span.end for span in spans]
+            return np.array([body_start + separators[edge] for edge in edges], dtype=np.int64)
+        if len(self._spec.kinds) == 1:
+            return np.zeros(0, dtype=np.int64)
+        return np.array([0 if is_before else length - 1], dtype=np.int64)
+
+    def _render(self, item: TextItem) -> tuple[str, int, int]:
         """Fill the template; returns the text and the cut field's range in it."""
         text, cut_start, cut_end = "", 0, 0
-        fields = {**segmented.item.fields, PROMPT_FIELD: segmented.item.prompt}
+        fields = {**item.fields, PROMPT_FIELD: item.prompt}
         for literal, name in self._parts:
             text += literal
             if name is None:
@@ -181,12 +216,32 @@ class InputEncoder:
         return _Prefix(ids, cuttable[0], cuttable[-1] + 1)
 
 
-def _whole(segmented: Segmented) -> tuple[Span, ...]:
-    if len(segmented.spans) == 1:
-        return segmented.spans
-    if segmented.spans or segmented.item.response.strip():
-        raise InvalidRequestError(f"a sequence model takes one segment, got {len(segmented.spans)}")
+def _checked(kind: ModelKind, spans: tuple[Span, ...], response: str) -> tuple[Span, ...]:
+    """A span head's segments as they are; a sequence head's one."""
+    if kind is ModelKind.TOKEN_CLASSIFICATION or len(spans) == 1:
+        return spans
+    if spans or response.strip():
+        raise InvalidRequestError(f"a sequence model takes one segment, got {len(spans)}")
     return (Span(0, 0),)
+
+
+def _pieces(heads: Sequence[tuple[Span, ...]]) -> Sequence[tuple[int, int]]:
+    """The response cut at every edge of a segment, without what lies in no segment; one empty piece if it is blank."""
+    if len(heads) == 1:
+        return [(span.start, span.end) for span in heads[0]]
+    edges = sorted({edge for own in heads for span in own for edge in (span.start, span.end)})
+    if edges == [0]:
+        return [(0, 0)]
+    covered: set[int] = set()
+    for own in heads:
+        places = iter(edges)
+        place = next(places, None)
+        for span in own:
+            while place is not None and place < span.end:
+                if place >= span.start:
+                    covered.add(place)
+                place = next(places, None)
+    return [(start, end) for start, end in pairwise(edges) if start in covered]
 
 
 def _check_unicode(name: str, text: str) -> None:

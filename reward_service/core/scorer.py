@@ -1,30 +1,21 @@
-"""The request path: choose models, segment, encode, queue, wait. The only coordinator.
+"""The request path: check, choose models, ask what gives their scores, put together. The only coordinator.
 
-Tokenizing runs on a small thread pool, so that the event loop stays free; inference on each model's worker. All the
-items of a request go to a model's queue at once, so that a lone caller gets the same batches run after run.
+Models whose scores come from one computation are computed once a request, however many of them it names.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
 
-from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.core.segment import check_spans, segment_text
-from reward_service.core.worker import Submission, Telemetry, Worker
-from reward_service.domain import Encoded, ItemScore, ModelCard, ModelOutcome, Outcome, Segmented, TextItem
-from reward_service.errors import (
-    DeadlineExceededError,
-    DrainingError,
-    InvalidRequestError,
-    OverloadedError,
-    ServiceError,
-    UnknownModelError,
-)
+from reward_service.core.source import ScoreSource, SourceOutcome, check_room
+from reward_service.domain import ModelCard, ModelOutcome, Outcome, TextItem
+from reward_service.errors import DrainingError, InvalidRequestError, ServiceError, UnknownModelError
 
 DRAIN_POLL_S = 0.02
 """How often draining looks whether the last request has left."""
@@ -35,53 +26,33 @@ DRAIN_RETRY_AFTER_S = 1.0
 R = TypeVar("R")
 
 
-class Encoder(Protocol):
-    """What the scorer needs of `core.encode.InputEncoder`."""
-
-    def encode(self, segmented: Segmented) -> Encoded:
-        """Assemble one input."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A loaded model: its card, its encoder and the worker that runs it."""
+    """A name that requests may use, and what gives its scores."""
 
     card: ModelCard
-    encoder: Encoder
-    worker: Worker
-
-
-@dataclass(slots=True)
-class _ModelRun:
-    """One model's part of one request, as it comes in."""
-
-    model: ServedModel
-    submission: Submission
-    inputs: list[tuple[int, Encoded]] = field(default_factory=list)
-    tokenize_s: float = 0.0
+    source: ScoreSource
 
 
 class Scorer:
     """Scores responses with the loaded models. Its coroutines belong to one event loop.
 
     Args:
-        models: The loaded models, their names unique, their workers started.
-        max_queue_items: Inputs of one model that may be tokenized or wait at a time.
-        encode_threads: Threads of the tokenizing pool.
-        telemetry: Is told of tokenizing.
+        sources: What gives scores, started; the names of all their models are unique.
+        pool: Segments texts and checks callers' spans. The scorer ends it.
     """
 
-    def __init__(
-        self, models: Sequence[ServedModel], *, max_queue_items: int, encode_threads: int, telemetry: Telemetry
-    ) -> None:
-        self._models = {model.card.name: model for model in models}
-        self._max_queue_items = max_queue_items
-        self._encoding = dict.fromkeys(self._models, 0)
-        self._telemetry = telemetry
-        self._pool = ThreadPoolExecutor(encode_threads, thread_name_prefix="encode")
+    def __init__(self, sources: Sequence[ScoreSource], pool: ThreadPoolExecutor) -> None:
+        self._sources = tuple(sources)
+        self._models = {card.name: ServedModel(card, source) for source in sources for card in source.cards}
+        self._pool = pool
         self._active = 0
         self._draining = False
+
+    @property
+    def sources(self) -> Sequence[ScoreSource]:
+        """What gives scores."""
+        return self._sources
 
     @property
     def models(self) -> Mapping[str, ServedModel]:
@@ -129,21 +100,22 @@ class Scorer:
         """
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         models = self._chosen(references)
+        sources = list({id(model.source): model.source for model in models}.values())
         with self._admitted():
             await self._check_segments(items)
-            self._check_room(models, len(items), timeout_s)
-            runs = await asyncio.gather(*(self._run(model, items, deadline_s) for model in models))
-        outcomes = tuple(
-            ModelOutcome(run.model.card, tuple(_or_late(result) for result in run.submission.results)) for run in runs
-        )
+            for source in sources:
+                check_room(source, len(items), deadline_s)
+            found = await asyncio.gather(*(source.score(items, deadline_s) for source in sources))
+        by_source = {id(source): outcome for source, outcome in zip(sources, found, strict=True)}
+        outcomes = tuple(_of_model(model, by_source[id(model.source)]) for model in models)
         _raise_if_all_failed(outcomes)
         return Outcome(
             models=outcomes,
-            input_tokens=sum(encoded.length_tokens for run in runs for _, encoded in run.inputs),
-            padded_tokens=sum(run.submission.padded_tokens for run in runs),
-            tokenize_s=max(run.tokenize_s for run in runs),
-            queue_s=max(run.submission.queue_s for run in runs),
-            inference_s=max(run.submission.inference_s for run in runs),
+            input_tokens=sum(outcome.input_tokens for outcome in found),
+            padded_tokens=sum(outcome.padded_tokens for outcome in found),
+            tokenize_s=max(outcome.tokenize_s for outcome in found),
+            queue_s=max(outcome.queue_s for outcome in found),
+            inference_s=max(outcome.inference_s for outcome in found),
         )
 
     async def segment(self, text: str, granularity: Granularity) -> tuple[tuple[int, int], ...]:
@@ -169,11 +141,11 @@ class Scorer:
         return self._active == 0
 
     def close(self, timeout_s: float) -> None:
-        """End the workers and the pool."""
+        """End the sources and the pool."""
         self._draining = True
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for model in self._models.values():
-            model.worker.close(timeout_s)
+        for source in self._sources:
+            source.close(timeout_s)
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:
@@ -199,86 +171,8 @@ class Scorer:
         if any(item.segments for item in items):
             await self._in_pool(lambda: _check_all_segments(items))
 
-    def _check_room(self, models: Sequence[ServedModel], items: int, timeout_s: float | None) -> None:
-        for model in models:
-            wait_s = model.worker.estimated_wait_s
-            if self._encoding[model.card.name] + model.worker.queue.items + items > self._max_queue_items:
-                raise OverloadedError("the queue is full", retry_after_s=wait_s, model=model.card.name)
-            if timeout_s is not None and wait_s > timeout_s:
-                raise OverloadedError(
-                    f"the queue takes about {wait_s:.1f} s, the deadline is {timeout_s} s away",
-                    retry_after_s=wait_s,
-                    model=model.card.name,
-                )
-
-    async def _run(self, model: ServedModel, items: Sequence[TextItem], deadline_s: float | None) -> _ModelRun:
-        loop = asyncio.get_running_loop()
-        done = asyncio.Event()
-
-        def wake() -> None:
-            # A closed loop has nobody left to wake; that must not end the worker that found out.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(done.set)
-
-        submission = Submission(len(items), deadline_s, wake)
-        run = _ModelRun(model, submission)
-        remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
-        try:
-            # What is not there when the time is up is told to be late in its own place.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(remaining_s):
-                    await self._encode_in_pool(run, items)
-                    await done.wait()
-        finally:
-            submission.abandoned = True
-        return run
-
-    async def _encode_in_pool(self, run: _ModelRun, items: Sequence[TextItem]) -> None:
-        name = run.model.card.name
-        self._encoding[name] += len(items)
-        try:
-            await self._in_pool(lambda: self._encode(run, items))
-        finally:
-            self._encoding[name] -= len(items)
-
-    def _encode(self, run: _ModelRun, items: Sequence[TextItem]) -> None:
-        """Segment and tokenize the items, then queue them; on the pool's thread."""
-        begin_s = time.monotonic()
-        card, submission = run.model.card, run.submission
-        settled: list[tuple[int, ItemScore | ServiceError]] = []
-        for index, item in enumerate(items):
-            if submission.abandoned:
-                return
-            try:
-                segmented = _segmented(card, item)
-                if not segmented.spans and card.head.kind is ModelKind.TOKEN_CLASSIFICATION:
-                    settled.append((index, ItemScore((), None)))
-                else:
-                    run.inputs.append((index, run.model.encoder.encode(segmented)))
-            except ServiceError as error:
-                settled.append((index, error))
-        run.tokenize_s = time.monotonic() - begin_s
-        truncated = sum(encoded.truncated_tokens > 0 for _, encoded in run.inputs)
-        self._telemetry.encoded(card.name, run.tokenize_s, truncated)
-        for index, result in settled:
-            submission.settle(index, result)
-        if not run.inputs:
-            return
-        try:
-            run.model.worker.submit(submission, run.inputs)
-        except ServiceError as error:
-            if isinstance(error, OverloadedError):
-                error.retry_after_s = run.model.worker.estimated_wait_s
-            for index, _ in run.inputs:
-                submission.settle(index, error)
-
     async def _in_pool(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-
-def _segmented(card: ModelCard, item: TextItem) -> Segmented:
-    own = item.segments.get(card.granularity)
-    return Segmented(item, segment_text(item.response, card.granularity, card.language) if own is None else own)
 
 
 def _check_all_segments(items: Sequence[TextItem]) -> None:
@@ -291,8 +185,9 @@ def _check_all_segments(items: Sequence[TextItem]) -> None:
                 raise InvalidRequestError(f"{path}: {error.message}", path=path) from error
 
 
-def _or_late(result: ItemScore | ServiceError | None) -> ItemScore | ServiceError:
-    return DeadlineExceededError("the caller's timeout passed") if result is None else result
+def _of_model(model: ServedModel, outcome: SourceOutcome) -> ModelOutcome:
+    place = model.source.cards.index(model.card)
+    return ModelOutcome(model.card, tuple(results[place] for results in outcome.results))
 
 
 def _raise_if_all_failed(outcomes: Sequence[ModelOutcome]) -> None:

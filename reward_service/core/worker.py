@@ -18,7 +18,7 @@ from reward_service.core.align import align
 from reward_service.core.backend import Backend
 from reward_service.core.collate import collate
 from reward_service.core.token_queue import TokenQueue
-from reward_service.domain import Batch, Encoded, Head, ItemScore
+from reward_service.domain import Batch, Encoded, Head, ItemScore, Read, Span
 from reward_service.errors import ModelFailedError, ServiceError
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class BatchReport:
         padded_tokens: Longest input x items.
         inference_s: How long the backend took.
         queue_s: How long each input had waited.
-        scores: The sequence scores that came out.
+        scores: The sequence scores that came out, by the name of the head.
     """
 
     model: str
@@ -50,7 +50,7 @@ class BatchReport:
     padded_tokens: int
     inference_s: float
     queue_s: tuple[float, ...]
-    scores: tuple[float, ...]
+    scores: tuple[tuple[str, tuple[float, ...]], ...]
 
 
 class Telemetry(Protocol):
@@ -65,11 +65,15 @@ class Telemetry(Protocol):
         ...
 
 
+HeadScores = tuple[ItemScore | ModelFailedError, ...]
+"""What each head of a model says of one item."""
+
+
 class Submission:
     """The items of one request for one model. Results come in place, from the worker's thread.
 
     Attributes:
-        results: One for each item of the request; None until it is there.
+        results: One for each item of the request, or the error that stands for it; None until it is there.
         deadline_s: On the monotonic clock; None waits for ever.
         abandoned: Set by the caller when it no longer waits.
         padded_tokens: Tokens computed for the items so far, padding included.
@@ -78,7 +82,7 @@ class Submission:
     """
 
     def __init__(self, size: int, deadline_s: float | None, on_done: Callable[[], None]) -> None:
-        self.results: list[ItemScore | ServiceError | None] = [None] * size
+        self.results: list[HeadScores | ServiceError | None] = [None] * size
         self.deadline_s = deadline_s
         self.abandoned = False
         self.padded_tokens = 0
@@ -88,7 +92,7 @@ class Submission:
         self._on_done = on_done
         self._lock = threading.Lock()
 
-    def settle(self, index: int, result: ItemScore | ServiceError) -> None:
+    def settle(self, index: int, result: HeadScores | ServiceError) -> None:
         """Put in one result; the last one wakes the caller. Each index is settled once."""
         with self._lock:
             self.results[index] = result
@@ -124,19 +128,25 @@ class Worker:
     Args:
         model: The model's name, for logs and metrics.
         backend: Computes the logits; used by this worker alone.
-        head: Turns logits into scores.
+        heads: Turn logits into scores.
         pad_id: The tokenizer's padding.
         queue: Where inputs wait.
         telemetry: Is told of each batch.
     """
 
     def __init__(
-        self, model: str, backend: Backend, head: Head, pad_id: int, queue: TokenQueue[Entry], telemetry: Telemetry
+        self,
+        model: str,
+        backend: Backend,
+        heads: Sequence[Head],
+        pad_id: int,
+        queue: TokenQueue[Entry],
+        telemetry: Telemetry,
     ) -> None:
         self.queue = queue
-        self._model = model
+        self.model = model
         self._backend = backend
-        self._head = head
+        self._heads = tuple(heads)
         self._pad_id = pad_id
         self._telemetry = telemetry
         self._tokens_per_s = 0.0
@@ -153,14 +163,16 @@ class Worker:
         return self.queue.tokens / self._tokens_per_s if self._tokens_per_s else 0.0
 
     def warm_up(self) -> None:
-        """Run one input through the backend and check that its output fits the head.
+        """Run one input through the backend and check that its output fits the heads.
 
         Raises:
             ModelFailedError: The model cannot be run, or gives something else than its manifest says.
         """
         ids = np.full((1, WARM_UP_TOKENS), self._pad_id, dtype=np.int64)
-        logits = self._backend.infer(Batch(ids, np.ones_like(ids), (np.zeros(0, dtype=np.int64),)))
-        align(self._head, [Encoded(ids[0], np.zeros(0, dtype=np.int64), ())], logits)
+        logits = self._backend.infer(Batch(ids, np.ones_like(ids)))
+        nothing = Read(np.zeros(0, dtype=np.int64), ())
+        whole = Read(nothing.positions, (Span(0, 0),))
+        align(self._heads, [Encoded(ids[0], (nothing,) * len(self._heads) if logits.ndim == 3 else (whole,))], logits)
 
     def start(self) -> None:
         """Begin to run batches."""
@@ -179,7 +191,7 @@ class Worker:
         try:
             self.queue.put(entries)
         except RuntimeError as error:
-            raise ModelFailedError(f"the worker of model {self._model!r} has ended") from error
+            raise ModelFailedError(f"the worker of model {self.model!r} has ended") from error
 
     def close(self, timeout_s: float) -> None:
         """End the thread after the batch at hand, then free the backend. What still waits fails."""
@@ -199,7 +211,7 @@ class Worker:
         finally:
             # Nobody may be left hanging, whatever ended the thread.
             if not closed:
-                logger.critical("worker of model %s ended unexpectedly", self._model)
+                logger.critical("worker of model %s ended unexpectedly", self.model)
                 self._fail([entry for entry in entries if entry.submission.results[entry.index] is None])
                 self._fail_waiting()
 
@@ -208,29 +220,29 @@ class Worker:
             results = self._infer(entries)
         except Exception as error:
             if len(entries) == 1:
-                logger.exception("model %s failed on an input of %d tokens", self._model, entries[0].length_tokens)
+                logger.exception("model %s failed on an input of %d tokens", self.model, entries[0].length_tokens)
                 entries[0].submission.settle(entries[0].index, _as_service_error(error))
                 return
-            logger.exception("model %s failed on a batch of %d; running them one by one", self._model, len(entries))
+            logger.exception("model %s failed on a batch of %d; running them one by one", self.model, len(entries))
             for entry in entries:
                 self._serve([entry])
             return
         for entry, result in zip(entries, results, strict=True):
             entry.submission.settle(entry.index, result)
 
-    def _infer(self, entries: list[Entry]) -> list[ItemScore | ModelFailedError]:
+    def _infer(self, entries: list[Entry]) -> list[HeadScores]:
         batch = collate([entry.encoded for entry in entries], self._pad_id)
         begin_s = time.monotonic()
         logits = self._backend.infer(batch)
         inference_s = time.monotonic() - begin_s
-        results = align(self._head, [entry.encoded for entry in entries], logits)
+        results = align(self._heads, [entry.encoded for entry in entries], logits)
         self._account(entries, results, begin_s, inference_s, int(batch.input_ids.size))
         return results
 
     def _account(
         self,
         entries: list[Entry],
-        results: Sequence[ItemScore | ModelFailedError],
+        results: Sequence[HeadScores],
         begin_s: float,
         inference_s: float,
         padded_tokens: int,
@@ -245,14 +257,15 @@ class Worker:
         self._tokens_per_s += (rate - self._tokens_per_s) * (RATE_SMOOTHING if self._tokens_per_s else 1.0)
         self._telemetry.batch_done(
             BatchReport(
-                model=self._model,
+                model=self.model,
                 items=len(entries),
                 real_tokens=real_tokens,
                 padded_tokens=padded_tokens,
                 inference_s=inference_s,
                 queue_s=tuple(begin_s - entry.enqueued_s for entry in entries),
                 scores=tuple(
-                    r.sequence_score for r in results if isinstance(r, ItemScore) and r.sequence_score is not None
+                    (head.name or self.model, _sequence_scores(of_head))
+                    for head, of_head in zip(self._heads, zip(*results, strict=True), strict=True)
                 ),
             )
         )
@@ -263,8 +276,12 @@ class Worker:
     def _fail(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             entry.submission.settle(
-                entry.index, ModelFailedError(f"the worker of model {self._model!r} ended before this item's turn")
+                entry.index, ModelFailedError(f"the worker of model {self.model!r} ended before this item's turn")
             )
+
+
+def _sequence_scores(results: Sequence[ItemScore | ModelFailedError]) -> tuple[float, ...]:
+    return tuple(r.sequence_score for r in results if isinstance(r, ItemScore) and r.sequence_score is not None)
 
 
 def _as_service_error(error: Exception) -> ServiceError:

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
-from reward_service.core.encode import InputEncoder, InputSpec
+from reward_service.core.encode import InputEncoder
 from reward_service.core.segment import SEGMENTER_VERSION
 from reward_service.errors import StoreError
 from reward_service.registry.files import CONFIG_FILE, TOKENIZER_FILE, check_model_directory, read_json_object
@@ -70,8 +70,7 @@ def describe(
             cut_field=cut_field,
             segmenter=SegmenterSpec(version=SEGMENTER_VERSION),
         )
-        spec = InputSpec(manifest.template, manifest.kind, manifest.max_tokens, manifest.cut_field)
-        InputEncoder(Tokenizer.from_file(str(directory / TOKENIZER_FILE)), spec)
+        InputEncoder(Tokenizer.from_file(str(directory / TOKENIZER_FILE)), manifest.input_spec)
     except ValidationError as error:
         faults = "; ".join(fault["msg"] for fault in error.errors())
         raise StoreError(f"{directory}: {faults}") from error

@@ -1,10 +1,19 @@
 """What a published reward model says of itself. Everything here that changes a score is part of its version."""
 
+from enum import StrEnum
+from typing import Self
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reward_proto.models import Calibration, ModelKind
 from reward_proto.score import Granularity
-from reward_service.domain import Head
+from reward_service.core.encode import InputSpec
+from reward_service.domain import Head, Readout
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+"""Names of models and heads."""
+
+FINEST_FIRST = (Granularity.SUB_SENTENCE, Granularity.SENTENCE, Granularity.PARAGRAPH, Granularity.SEQUENCE)
 
 
 class SegmenterSpec(BaseModel):
@@ -16,18 +25,64 @@ class SegmenterSpec(BaseModel):
     version: str
 
 
+class Scoring(StrEnum):
+    """How a segment's score comes out of the network's.
+
+    `PREFIX_DIFFERENCE` makes a classifier of whole texts score sentences: the change of P(ok) that each sentence
+    brings (arXiv 2306.01693, detoxification).
+    """
+
+    DIRECT = "direct"
+    PREFIX_DIFFERENCE = "prefix_difference"
+
+
+class HeadSpec(BaseModel):
+    """One head: what it puts out, and for what.
+
+    Attributes:
+        name: What it is served as.
+        kind: What the head puts out.
+        granularity: What its segments are.
+        labels: Class names by index; empty for a regressor.
+        ok_label: The class that means "no error"; empty for a regressor.
+        calibration: Mean and standard deviation of its scores on training responses.
+        metrics: Held-out figures at training; told, never used.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=NAME_PATTERN)
+    kind: ModelKind
+    granularity: Granularity
+    labels: tuple[str, ...] = ()
+    ok_label: str = ""
+    calibration: Calibration | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _labels_fit_the_kind(self) -> Self:
+        _check_labels(self.kind, self.labels, self.ok_label)
+        if self.kind is not ModelKind.TOKEN_CLASSIFICATION and self.granularity is not Granularity.SEQUENCE:
+            raise ValueError(f"a {self.kind.value} model scores the whole sequence, not each {self.granularity.value}")
+        return self
+
+
 class Manifest(BaseModel):
     """The description stored beside the weights.
 
     Attributes:
         name: The model's name in the store.
-        kind: What the head puts out.
-        granularity: What the segments are.
+        kind: What the network puts out. A network of several heads is a token classifier.
+        granularity: What the segments are; the finest one of several heads.
         template: The input's prefix; `{prompt}` and `{field}` are replaced by the item's own.
-        labels: Class names by index; empty for a regressor.
-        ok_label: The class that means "no error"; empty for a regressor.
+        labels: Class names by index; empty for a regressor, and where there are several heads.
+        ok_label: The class that means "no error"; empty where `labels` is.
+        heads: Of a network whose one forward pass gives the scores of several models: each takes the next columns of
+            the logits, one a class, and is served by its own name. Empty for a network that is one model.
         max_tokens: Longest input in the model's own tokens, special tokens included.
         cut_field: The one field whose text may be shortened to fit `max_tokens`; too long is an error when absent.
+        readout: On which side of its segment a separator stands and is read.
+        scoring: How a segment's score comes out of the network's.
         segmenter: Which rule divides responses.
         calibration: Mean and standard deviation of scores on training responses.
         metrics: Held-out figures at training; told, never used.
@@ -36,30 +91,85 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    name: str = Field(pattern=NAME_PATTERN)
     kind: ModelKind
     granularity: Granularity
     template: str
     labels: tuple[str, ...] = ()
     ok_label: str = ""
+    heads: tuple[HeadSpec, ...] = ()
     max_tokens: int = Field(gt=0)
     cut_field: str | None = None
+    readout: Readout = Readout.BEFORE
+    scoring: Scoring = Scoring.DIRECT
     segmenter: SegmenterSpec
     calibration: Calibration | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     trained_on: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _labels_fit_the_kind(self) -> "Manifest":
-        if self.kind.is_classifier and (len(self.labels) < 2 or self.ok_label not in self.labels):
-            raise ValueError(f"a classifier needs at least two labels and ok_label among them, got {self.labels}")
-        if not self.kind.is_classifier and (self.labels or self.ok_label):
-            raise ValueError("a regressor has no labels")
-        if self.kind is not ModelKind.TOKEN_CLASSIFICATION and self.granularity is not Granularity.SEQUENCE:
+    def _parts_fit(self) -> Self:
+        if self.heads:
+            self._check_heads()
+            return self
+        _check_labels(self.kind, self.labels, self.ok_label)
+        if self.scoring is Scoring.PREFIX_DIFFERENCE:
+            if self.kind is not ModelKind.SEQUENCE_CLASSIFICATION or self.granularity is Granularity.SEQUENCE:
+                raise ValueError("prefix_difference makes a sequence_classification model score parts of a text")
+        elif self.kind is not ModelKind.TOKEN_CLASSIFICATION and self.granularity is not Granularity.SEQUENCE:
             raise ValueError(f"a {self.kind.value} model scores the whole sequence, not each {self.granularity.value}")
         return self
 
+    def _check_heads(self) -> None:
+        names = [head.name for head in self.heads]
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ValueError(f"heads are two or more of different names, got {names}")
+        if self.kind is not ModelKind.TOKEN_CLASSIFICATION or self.scoring is not Scoring.DIRECT:
+            raise ValueError("a network of several heads is a token classifier with direct scoring")
+        if self.labels or self.ok_label or self.calibration is not None:
+            raise ValueError("labels and calibration belong to each of several heads, not to the network")
+        finest = next(one for one in FINEST_FIRST if any(head.granularity is one for head in self.heads))
+        if self.granularity is not finest:
+            raise ValueError(f"the finest head scores each {finest.value}, not {self.granularity.value}")
+
     @property
-    def head(self) -> Head:
-        """The part of the manifest that turns logits into scores."""
-        return Head(self.kind, self.labels, self.ok_label)
+    def outputs(self) -> tuple[HeadSpec, ...]:
+        """The models that the network gives the scores of: its heads, or itself."""
+        if self.heads:
+            return self.heads
+        direct = self.scoring is Scoring.DIRECT
+        return (
+            HeadSpec(
+                name=self.name,
+                kind=self.kind,
+                granularity=self.granularity if direct else Granularity.SEQUENCE,
+                labels=self.labels,
+                ok_label=self.ok_label,
+                calibration=self.calibration,
+                metrics=self.metrics,
+            ),
+        )
+
+    @property
+    def logit_heads(self) -> tuple[Head, ...]:
+        """What turns logits into the scores of `outputs`."""
+        heads: list[Head] = []
+        column = 0
+        for output in self.outputs:
+            name = output.name if self.heads else ""
+            heads.append(Head(output.kind, output.labels, output.ok_label, name, column))
+            column += heads[-1].width
+        return tuple(heads)
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """What turns texts into inputs."""
+        kinds = tuple(output.kind for output in self.outputs)
+        return InputSpec(self.template, kinds, self.max_tokens, self.cut_field, self.readout)
+
+
+def _check_labels(kind: ModelKind, labels: tuple[str, ...], ok_label: str) -> None:
+    if kind.is_classifier and (len(labels) < 2 or ok_label not in labels):
+        raise ValueError(f"a classifier needs at least two labels and ok_label among them, got {labels}")
+    if not kind.is_classifier and (labels or ok_label):
+        raise ValueError("a regressor has no labels")

@@ -12,7 +12,7 @@ from reward_proto.feedback import FeedbackExample, FeedbackFile
 from reward_proto.score import Granularity
 from reward_service.core.encode import InputEncoder
 from reward_service.core.segment import segment_text
-from reward_service.domain import Encoded, Segmented, TextItem
+from reward_service.domain import Encoded, TextItem
 from reward_service.errors import ConfigError, ServiceError
 from reward_service.training.labels import SpanRule, label_segments
 from reward_service.training.pairs import Pair
@@ -109,7 +109,7 @@ def build_span_examples(
         if not spans:
             continue
         try:
-            encoded = encoder.encode(Segmented(item, spans))
+            encoded = encoder.encode(item, (spans,))
         except ServiceError as error:
             faults.append(f"example {index}: {error}")
             continue
@@ -137,7 +137,7 @@ def build_pair_examples(
     for index, (example, wins) in enumerate(zip(examples, pairs, strict=True)):
         try:
             encoded = tuple(
-                encoder.encode(Segmented(item, segment_text(item.response, Granularity.SEQUENCE)))
+                encoder.encode(item, (segment_text(item.response, Granularity.SEQUENCE),))
                 for item in text_items(example)
             )
         except ServiceError as error:

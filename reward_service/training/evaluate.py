@@ -8,7 +8,7 @@ from typing import Any
 from reward_proto.feedback import FeedbackExample
 from reward_proto.models import ModelKind
 from reward_service.core.backend import Backend
-from reward_service.core.encode import InputEncoder, InputSpec
+from reward_service.core.encode import InputEncoder
 from reward_service.errors import StoreError
 from reward_service.registry.files import read_json_object
 from reward_service.registry.store import Published
@@ -103,16 +103,15 @@ def evaluate(published: Published, backend: Backend, examples: Sequence[Feedback
         ModelFailedError: The runtime raised, or gave NaN or infinity.
     """
     manifest = published.manifest
-    spec = InputSpec(manifest.template, manifest.kind, manifest.max_tokens, manifest.cut_field)
-    encoder = InputEncoder(published.load_tokenizer(), spec)
+    encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
     if manifest.kind is ModelKind.TOKEN_CLASSIFICATION:
         spans = build_span_examples(examples, encoder, manifest.granularity, rule.span)
-        scores = score_all(backend, manifest.head, [example.encoded for example in spans], encoder.pad_id)
+        scores = score_all(backend, manifest.logit_heads, [example.encoded for example in spans], encoder.pad_id)[0]
         return span_metrics(spans, scores, manifest.ok_label)
     wins = pairs_of(examples, rule.pairs, rule.coverage_similarity)
     pairs = build_pair_examples(examples, encoder, wins)
     encoded = [item for example in pairs for item in example.encoded]
-    return pair_metrics(pairs, score_all(backend, manifest.head, encoded, encoder.pad_id))
+    return pair_metrics(pairs, score_all(backend, manifest.logit_heads, encoded, encoder.pad_id)[0])
 
 
 def report(published: Published, runtime: str, metrics: Metrics, data: Sequence[Path], examples: int) -> dict[str, Any]:

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reward_proto.models import ModelKind
 from reward_service.backends.onnx_backend import OnnxBackend
 from reward_service.backends.torch_backend import TorchBackend
 from reward_service.core.backend import Backend
-from reward_service.core.encode import InputEncoder, InputSpec
+from reward_service.core.encode import InputEncoder
 from reward_service.domain import Encoded, Head, TextItem
 from reward_service.errors import ParityError
 from reward_service.registry.store import ONNX_FILE, Published, Store
@@ -60,8 +59,7 @@ def export_onnx(store: Store, published: Published, items: Sequence[TextItem] | 
         StoreError: The model cannot be loaded, or its architecture cannot be exported.
     """
     manifest = published.manifest
-    spec = InputSpec(manifest.template, manifest.kind, manifest.max_tokens, manifest.cut_field)
-    encoder = InputEncoder(published.load_tokenizer(), spec)
+    encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
     encoded = encode_fitting(sample_items(published) if items is None else items, manifest, encoder)
     if not encoded:
         raise ParityError(f"{published.name}@{published.version}: no text to compare on that fits the model's length")
@@ -70,7 +68,7 @@ def export_onnx(store: Store, published: Published, items: Sequence[TextItem] | 
         write_onnx(published.path, manifest.kind, files / ONNX_FILE)
         reference = TorchBackend(published.path, manifest.kind, threads=torch.get_num_threads())
         exported = OnnxBackend(files / ONNX_FILE, threads=torch.get_num_threads())
-        parity = compare(manifest.head, reference, exported, encoded, encoder.pad_id)
+        parity = compare(manifest.logit_heads, reference, exported, encoded, encoder.pad_id)
         if not parity.max_abs_diff <= TOLERANCE:
             raise ParityError(
                 f"{published.name}@{published.version}: ONNX differs from torch by {parity.max_abs_diff:.3g} on one of "
@@ -80,27 +78,35 @@ def export_onnx(store: Store, published: Published, items: Sequence[TextItem] | 
         return store.publish_export(published, exported.runtime, files, report), parity
 
 
-def compare(head: Head, reference: Backend, other: Backend, encoded: Sequence[Encoded], pad_id: int) -> Parity:
+def compare(
+    heads: Sequence[Head], reference: Backend, other: Backend, encoded: Sequence[Encoded], pad_id: int
+) -> Parity:
     """Score the same inputs by two backends.
 
     The reference scores them in batches, the other one at a time, so that a graph that depends on padding, batch
     size or length shows.
     """
-    expected = score_all(reference, head, encoded, pad_id)
-    got = [score for item in encoded for score in score_all(other, head, [item], pad_id)]
-    pairs = list(zip(expected, got, strict=True))
+    expected = score_all(reference, heads, encoded, pad_id)
+    alone = [score_all(other, heads, [item], pad_id) for item in encoded]
+    pairs = [
+        (first, of_item[index][0])
+        for index, of_head in enumerate(expected)
+        for first, of_item in zip(of_head, alone, strict=True)
+    ]
     flips = sum(
         one.label != two.label
         for first, second in pairs
         for one, two in zip(first.segments, second.segments, strict=True)
     )
-    if head.kind is ModelKind.TOKEN_CLASSIFICATION:
-        values = [
-            (one.score, two.score)
-            for first, second in pairs
-            for one, two in zip(first.segments, second.segments, strict=True)
-        ]
-    else:
-        values = [(first.sequence_score or 0.0, second.sequence_score or 0.0) for first, second in pairs]
+    # A blank response has no segment, but a sequence head scores it all the same.
+    values = [
+        (one.score, two.score)
+        for first, second in pairs
+        for one, two in zip(first.segments, second.segments, strict=True)
+    ] + [
+        (first.sequence_score, second.sequence_score)
+        for first, second in pairs
+        if not first.segments and first.sequence_score is not None and second.sequence_score is not None
+    ]
     differences = np.abs(np.array([one - two for one, two in values]))
     return Parity(float(differences.max()), float(differences.mean()), flips, len(differences), TOLERANCE)

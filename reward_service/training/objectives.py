@@ -60,13 +60,13 @@ class SpanObjective:
         examples = [self.train[index] for index in indices]
         logits = _forward(model, [example.encoded for example in examples], self.pad_id, device)
         rows = np.repeat(np.arange(len(examples)), [len(example.labels) for example in examples])
-        columns = np.concatenate([example.encoded.readout for example in examples])
+        columns = np.concatenate([example.encoded.reads[0].positions for example in examples])
         labels = np.concatenate([example.labels for example in examples])
         return span_loss(logits, *(torch.from_numpy(array).to(device) for array in (rows, columns, labels)))
 
     def evaluate(self, backend: Backend) -> Metrics:
         """See `figures.span_metrics`."""
-        scores = score_all(backend, self.head, [example.encoded for example in self.dev], self.pad_id)
+        scores = score_all(backend, [self.head], [example.encoded for example in self.dev], self.pad_id)[0]
         return span_metrics(self.dev, scores, self.head.ok_label)
 
 
@@ -108,7 +108,7 @@ class PairObjective:
     def evaluate(self, backend: Backend) -> Metrics:
         """See `figures.pair_metrics`."""
         encoded = [item for example in self.dev for item in example.encoded]
-        return pair_metrics(self.dev, score_all(backend, self.head, encoded, self.pad_id))
+        return pair_metrics(self.dev, score_all(backend, [self.head], encoded, self.pad_id)[0])
 
 
 def teaches(example: SpanExample | PairExample) -> bool:
@@ -120,7 +120,7 @@ def teaches(example: SpanExample | PairExample) -> bool:
 
 def calibrate(backend: Backend, head: Head, responses: Sequence[Encoded], pad_id: int) -> Calibration:
     """Mean and standard deviation of the scores of training responses: of each segment's for a classifier."""
-    scores = score_all(backend, head, responses[:CALIBRATION_RESPONSES], pad_id)
+    scores = score_all(backend, [head], responses[:CALIBRATION_RESPONSES], pad_id)[0]
     values = (
         [segment.score for score in scores for segment in score.segments]
         if head.kind.is_classifier

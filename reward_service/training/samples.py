@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reward_service.core.encode import PROMPT_FIELD, InputEncoder, parse_template
 from reward_service.core.segment import segment_text
-from reward_service.domain import Encoded, Segmented, TextItem
+from reward_service.domain import Encoded, TextItem
 from reward_service.errors import TooLongError
 from reward_service.registry.manifest import Manifest
 from reward_service.registry.store import Published
@@ -42,12 +42,14 @@ def encode_fitting(items: Sequence[TextItem], manifest: Manifest, encoder: Input
     """Encode the items that fit the model's length and have something to score."""
     encoded = []
     for item in items:
-        spans = segment_text(item.response, manifest.granularity, manifest.segmenter.language)
+        language = manifest.segmenter.language
         try:
-            found = encoder.encode(Segmented(item, spans))
+            found = encoder.encode(
+                item, [segment_text(item.response, output.granularity, language) for output in manifest.outputs]
+            )
         except TooLongError:
             continue
-        if found.spans:
+        if any(read.spans for read in found.reads):
             encoded.append(found)
     return encoded
 

@@ -15,23 +15,26 @@ MAX_BATCH_TOKENS = 8192
 """Padded tokens of one batch."""
 
 
-def score_all(backend: Backend, head: Head, encoded: Sequence[Encoded], pad_id: int) -> list[ItemScore]:
+def score_all(
+    backend: Backend, heads: Sequence[Head], encoded: Sequence[Encoded], pad_id: int
+) -> list[list[ItemScore]]:
     """Score every input, in batches of like lengths.
 
     Returns:
-        One score for each input, in order.
+        For each head one score for each input, in order.
 
     Raises:
         ModelFailedError: The runtime raised, or gave NaN or infinity.
     """
-    scores: list[ItemScore | None] = [None] * len(encoded)
+    scores: list[list[ItemScore | None]] = [[None] * len(encoded) for _ in heads]
     for indices in _batches([item.length_tokens for item in encoded]):
         batch = [encoded[index] for index in indices]
-        for index, score in zip(indices, align(head, batch, backend.infer(collate(batch, pad_id))), strict=True):
-            if isinstance(score, ModelFailedError):
-                raise score
-            scores[index] = score
-    return [score for score in scores if score is not None]
+        for index, results in zip(indices, align(heads, batch, backend.infer(collate(batch, pad_id))), strict=True):
+            for of_head, score in zip(scores, results, strict=True):
+                if isinstance(score, ModelFailedError):
+                    raise score
+                of_head[index] = score
+    return [[score for score in of_head if score is not None] for of_head in scores]
 
 
 def scalars(scores: Sequence[ItemScore]) -> NDArray[np.float64]:

@@ -106,7 +106,7 @@ def train_one(
     if limit is not None and settings.training.max_tokens > limit:
         raise ConfigError(name, [f"max_tokens {settings.training.max_tokens} is over the encoder's {limit} positions"])
     tokenizer = models.load_tokenizer(config.encoder)
-    spec = InputSpec(settings.template, settings.kind, settings.training.max_tokens, settings.cut_field)
+    spec = InputSpec(settings.template, (settings.kind,), settings.training.max_tokens, settings.cut_field)
     encoder = InputEncoder(tokenizer, spec)
     objective, responses = build_objective(settings, head, encoder, train, dev)
     device = torch.device(_device(config.device))

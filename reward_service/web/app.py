@@ -30,8 +30,8 @@ def create_app(scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_byt
     app.add_middleware(RequestContext, metrics=metrics)
     error_map.install(app)
     app.include_router(make_router(scorer, metrics, max_items=max_items, max_body_bytes=max_body_bytes))
-    for model in scorer.models.values():
-        metrics.watch(model)
+    for source in scorer.sources:
+        metrics.watch(source)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

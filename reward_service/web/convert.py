@@ -66,7 +66,7 @@ def to_model_info(model: ServedModel) -> ModelInfo:
         if card.calibration is None
         else Calibration(mean=card.calibration[0], std=card.calibration[1]),
         digest=card.digest,
-        state=ModelState.READY if model.worker.alive else ModelState.FAILED,
+        state=ModelState.READY if model.source.alive else ModelState.FAILED,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from reward_service.core.scorer import ServedModel
+from reward_service.core.source import ScoreSource
 from reward_service.core.worker import BatchReport
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -70,12 +70,12 @@ class Metrics:
         self._queue_tokens = gauge("reward_queue_tokens", "Tokens that wait", ["model"])
         self._model_info = gauge("reward_model_info", "1 for each served model", ["model", "version", "runtime"])
 
-    def watch(self, model: ServedModel) -> None:
-        """Show a model and its queue."""
-        card, queue = model.card, model.worker.queue
-        self._model_info.labels(card.name, card.version, card.runtime).set(1)
-        self._queue_items.labels(card.name).set_function(lambda: queue.items)
-        self._queue_tokens.labels(card.name).set_function(lambda: queue.tokens)
+    def watch(self, source: ScoreSource) -> None:
+        """Show the models of a source, and its queue."""
+        for card in source.cards:
+            self._model_info.labels(card.name, card.version, card.runtime).set(1)
+        self._queue_items.labels(source.name).set_function(lambda: source.queue_items)
+        self._queue_tokens.labels(source.name).set_function(lambda: source.queue_tokens)
 
     def request_done(self, endpoint: str, client_job: str | None, status: int, duration_s: float) -> None:
         """A request was answered."""
@@ -100,11 +100,13 @@ class Metrics:
         self._batch_tokens.labels(model).observe(report.padded_tokens)
         self._tokens.labels(model, "real").inc(report.real_tokens)
         self._tokens.labels(model, "padding").inc(report.padded_tokens - report.real_tokens)
-        queue_s, score = self._queue_s.labels(model), self._score.labels(model)
+        queue_s = self._queue_s.labels(model)
         for waited_s in report.queue_s:
             queue_s.observe(waited_s)
-        for value in report.scores:
-            score.observe(value)
+        for head, values in report.scores:
+            score = self._score.labels(head)
+            for value in values:
+                score.observe(value)
 
     def _job_label(self, client_job: str | None) -> str:
         if not client_job:

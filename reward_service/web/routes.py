@@ -87,7 +87,7 @@ def make_router(scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_by
 
 
 def _readiness(scorer: Scorer, request_id: str) -> Response:
-    failed = [name for name, model in scorer.models.items() if not model.worker.alive]
+    failed = [name for name, model in scorer.models.items() if not model.source.alive]
     if scorer.draining:
         return error_response(request_id, ErrorCode.DRAINING, "the service is shutting down")
     if failed:

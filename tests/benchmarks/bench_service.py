@@ -30,9 +30,9 @@ import httpx
 from reward_proto import Granularity, ModelKind
 from reward_service.backends.onnx_backend import OnnxBackend
 from reward_service.core.collate import collate
-from reward_service.core.encode import InputEncoder, InputSpec
+from reward_service.core.encode import InputEncoder
 from reward_service.core.segment import segment_text
-from reward_service.domain import Encoded, Segmented, TextItem
+from reward_service.domain import Encoded, TextItem
 from reward_service.registry.store import Published, Store
 
 RAW_BATCH_ITEMS = 16
@@ -88,11 +88,11 @@ def make_texts(count: int, seed: int) -> list[str]:
 def encode_all(published: Published, texts: list[str]) -> tuple[list[Encoded], int]:
     """The inputs as the service makes them, and the padding id."""
     manifest = published.manifest
-    spec = InputSpec(manifest.template, manifest.kind, manifest.max_tokens, manifest.cut_field)
-    encoder = InputEncoder(published.load_tokenizer(), spec)
+    encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
     items = [TextItem(QUESTION, text, {"question": QUESTION}) for text in texts]
-    segmented = [Segmented(item, segment_text(item.response, manifest.granularity)) for item in items]
-    return [encoder.encode(item) for item in segmented], encoder.pad_id
+    return [
+        encoder.encode(item, (segment_text(item.response, manifest.granularity),)) for item in items
+    ], encoder.pad_id
 
 
 def cpu_seconds(pid: int) -> float:

@@ -8,6 +8,7 @@ A segment that begins with one of TRIGGERS makes the backend raise, give NaN, or
 
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from fastapi import FastAPI
@@ -16,13 +17,13 @@ from prometheus_client import CollectorRegistry
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from reward_proto import Granularity, ModelKind
-from reward_service.config import Batching, Limits
+from reward_service.config import Limits
 from reward_service.core.encode import InputEncoder, InputSpec
-from reward_service.core.scorer import Scorer, ServedModel
+from reward_service.core.encoder_source import EncoderSource
+from reward_service.core.scorer import Scorer
 from reward_service.core.token_queue import TokenQueue
 from reward_service.core.worker import Worker
 from reward_service.domain import Batch, Head, ModelCard
-from reward_service.serve import make_scorer
 from reward_service.web.app import create_app
 from reward_service.web.metrics import Metrics
 from reward_service.web.server import run
@@ -70,19 +71,22 @@ def make_app() -> tuple[FastAPI, Scorer]:
     """The app with both models loaded and their workers running."""
     metrics = Metrics(CollectorRegistry(), LIMITS.max_client_jobs)
     classifier = Head(ModelKind.TOKEN_CLASSIFICATION, ("ok", "error"), "ok")
-    served = [
-        _model("relevance", classifier, Granularity.SENTENCE, metrics),
-        _model("length", Head(ModelKind.SEQUENCE_REGRESSION), Granularity.SEQUENCE, metrics),
+    pool = ThreadPoolExecutor(2)
+    sources = [
+        _source("relevance", classifier, Granularity.SENTENCE, metrics, pool),
+        _source("length", Head(ModelKind.SEQUENCE_REGRESSION), Granularity.SEQUENCE, metrics, pool),
     ]
-    scorer = make_scorer(served, LIMITS, Batching(), metrics)
+    scorer = Scorer(sources, pool)
     app = create_app(scorer, metrics, max_items=LIMITS.max_items, max_body_bytes=LIMITS.max_body_bytes)
-    for model in served:
-        model.worker.start()
+    for source in sources:
+        source.start()
     return app, scorer
 
 
-def _model(name: str, head: Head, granularity: Granularity, metrics: Metrics) -> ServedModel:
-    encoder = InputEncoder(_byte_tokenizer(), InputSpec(TEMPLATES[name], head.kind, MAX_TOKENS))
+def _source(
+    name: str, head: Head, granularity: Granularity, metrics: Metrics, pool: ThreadPoolExecutor
+) -> EncoderSource:
+    encoder = InputEncoder(_byte_tokenizer(), InputSpec(TEMPLATES[name], (head.kind,), MAX_TOKENS))
     queue = TokenQueue(
         max_items=LIMITS.max_queue_items, max_tokens=LIMITS.max_queue_tokens, max_batch_tokens=4096, max_padding=0.2
     )
@@ -100,7 +104,8 @@ def _model(name: str, head: Head, granularity: Granularity, metrics: Metrics) ->
         runtime=backend.runtime,
         calibration=(0.5, 0.25),
     )
-    return ServedModel(card, encoder, Worker(name, backend, head, encoder.pad_id, queue, metrics))
+    worker = Worker(name, backend, [head], encoder.pad_id, queue, metrics)
+    return EncoderSource([card], encoder, worker, pool=pool, max_queue_items=LIMITS.max_queue_items, telemetry=metrics)
 
 
 def _byte_tokenizer() -> Tokenizer:

@@ -1,4 +1,5 @@
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -6,16 +7,19 @@ from prometheus_client import CollectorRegistry
 
 from reward_proto.models import ModelKind
 from reward_service.config import Batching, Limits, ModelSettings, Precision, Runtime
-from reward_service.core.scorer import ServedModel
+from reward_service.domain import ModelCard
 from reward_service.errors import StoreError
 from reward_service.registry.store import Store
-from reward_service.serve import load_model
+from reward_service.serve import load_source
 from reward_service.web.metrics import Metrics
 
 
-def load(store: Path, **wanted: str) -> ServedModel:
+def load(store: Path, **wanted: str) -> ModelCard:
     settings = ModelSettings.model_validate({"name": "relevance", **wanted})
-    return load_model(Store(store), settings, Limits(), Batching(threads=1), Metrics(CollectorRegistry(), 4))
+    metrics = Metrics(CollectorRegistry(), 4)
+    source = load_source(Store(store), settings, Limits(), Batching(threads=1), ThreadPoolExecutor(1), metrics)
+    (card,) = source.cards
+    return card
 
 
 @pytest.fixture
@@ -28,7 +32,7 @@ def not_exported(tiny_store: Path, tmp_path: Path) -> Path:
 
 def test_the_card_is_the_manifests(tiny_store: Path) -> None:
     published = Store(tiny_store).resolve("relevance")
-    card = load(tiny_store).card
+    card = load(tiny_store)
     assert (card.name, card.version, card.digest) == ("relevance", published.version, published.digest)
     assert (card.aliases, card.max_tokens, card.language) == (("latest",), 1024, "en")
     assert card.head.kind is ModelKind.TOKEN_CLASSIFICATION
@@ -39,18 +43,18 @@ def test_the_card_is_the_manifests(tiny_store: Path) -> None:
 @pytest.mark.parametrize("name", ["relevance@latest", "relevance@{version}"])
 def test_a_model_is_found_by_alias_and_version(tiny_store: Path, name: str) -> None:
     version = Store(tiny_store).resolve("relevance").version
-    assert load(tiny_store, name=name.format(version=version)).card.version == version
+    assert load(tiny_store, name=name.format(version=version)).version == version
 
 
 def test_auto_takes_the_export_where_there_is_one(tiny_store: Path, not_exported: Path) -> None:
-    assert load(tiny_store).card.runtime == "onnxruntime-fp32"
-    assert load(not_exported).card.runtime == "torch-fp32"
-    assert load(tiny_store, precision=Precision.BF16).card.runtime == "torch-bf16"
+    assert load(tiny_store).runtime == "onnxruntime-fp32"
+    assert load(not_exported).runtime == "torch-fp32"
+    assert load(tiny_store, precision=Precision.BF16).runtime == "torch-bf16"
 
 
 def test_the_runtime_is_the_configured_one(tiny_store: Path) -> None:
-    assert load(tiny_store, runtime=Runtime.TORCH).card.runtime == "torch-fp32"
-    assert load(tiny_store, runtime=Runtime.ONNXRUNTIME).card.runtime == "onnxruntime-fp32"
+    assert load(tiny_store, runtime=Runtime.TORCH).runtime == "torch-fp32"
+    assert load(tiny_store, runtime=Runtime.ONNXRUNTIME).runtime == "onnxruntime-fp32"
 
 
 def test_what_is_not_there_is_a_store_error(tiny_store: Path, not_exported: Path) -> None:

@@ -8,7 +8,6 @@ from reward_service.domain import Batch, Head
 BATCH = Batch(
     np.array([[1, 9, 0], [3, 4, 5]], dtype=np.int64),
     np.array([[1, 1, 0], [1, 1, 1]], dtype=np.int64),
-    (np.zeros(0, dtype=np.int64),) * 2,
 )
 
 
@@ -29,7 +28,7 @@ def test_the_hook_sees_every_batch_and_may_fail_it() -> None:
         assert batch is BATCH
         raise RuntimeError("no")
 
-    backend = FakeBackend(Head(ModelKind.SEQUENCE_REGRESSION), refuse)
+    backend = FakeBackend(Head(ModelKind.SEQUENCE_REGRESSION), before=refuse)
     with pytest.raises(RuntimeError, match="no"):
         backend.infer(BATCH)
     backend.close()

@@ -9,7 +9,7 @@ from reward_proto.models import ModelKind
 from reward_service.backends.onnx_backend import OnnxBackend
 from reward_service.backends.torch_backend import TorchBackend
 from reward_service.core.collate import collate
-from reward_service.domain import Batch, Encoded
+from reward_service.domain import Batch, Encoded, Read
 from reward_service.errors import ModelFailedError
 from reward_service.registry.store import Store
 
@@ -19,7 +19,7 @@ TOLERANCE = 1e-5
 def make_inputs(count: int, seed: int = 0) -> list[Encoded]:
     rng = np.random.default_rng(seed)
     nothing = np.zeros(0, dtype=np.int64)
-    return [Encoded(rng.integers(4, 260, size=int(rng.integers(2, 200))), nothing, ()) for _ in range(count)]
+    return [Encoded(rng.integers(4, 260, size=int(rng.integers(2, 200))), (Read(nothing, ()),)) for _ in range(count)]
 
 
 @pytest.fixture(params=["relevance", "completeness"])
@@ -55,7 +55,7 @@ def test_gives_float32(backend: OnnxBackend) -> None:
 def test_a_failing_run_is_model_failed(backend: OnnxBackend) -> None:
     ids = np.full((1, 3), 10**6, dtype=np.int64)  # Outside the vocabulary.
     with pytest.raises(ModelFailedError, match=r"\(1, 3\)"):
-        backend.infer(Batch(ids, np.ones_like(ids), ()))
+        backend.infer(Batch(ids, np.ones_like(ids)))
 
 
 def test_a_device_that_the_build_lacks_is_refused(tiny_store: Path) -> None:

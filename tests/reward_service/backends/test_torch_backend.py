@@ -14,7 +14,7 @@ from reward_service.registry.store import Store
 
 SPANS = ModelKind.TOKEN_CLASSIFICATION
 IDS = np.array([[1, 50, 60, 2], [1, 70, 2, 0]], dtype=np.int64)
-BATCH = Batch(IDS, (IDS != 0).astype(np.int64), ())
+BATCH = Batch(IDS, (IDS != 0).astype(np.int64))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_bf16_is_near_fp32_and_says_so(files: Path) -> None:
 def test_a_failing_run_is_model_failed(files: Path) -> None:
     ids = np.full((1, 3), 10**6, dtype=np.int64)
     with pytest.raises(ModelFailedError):
-        TorchBackend(files, SPANS, threads=1).infer(Batch(ids, np.ones_like(ids), ()))
+        TorchBackend(files, SPANS, threads=1).infer(Batch(ids, np.ones_like(ids)))
 
 
 def test_pickled_weights_are_refused(files: Path, tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 import pytest
+from hypothesis import given as given_texts
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from reward_proto.models import ModelKind
+from reward_proto.score import Granularity
 from reward_service.core import encode
 from reward_service.core.encode import InputEncoder, InputSpec, parse_template
-from reward_service.domain import Segmented, Span, TextItem
+from reward_service.core.segment import segment_text
+from reward_service.domain import Encoded, Readout, Span, TextItem
 from reward_service.errors import InvalidRequestError, MissingFieldError, TooLongError
 
 WORDS = [*"q:a.,[]/s<>", "ctx", "one", "two", "three", "four", "five", "six", "sep"]
@@ -29,7 +33,7 @@ def bert() -> Tokenizer:
 
 
 def span_spec(**changes: object) -> InputSpec:
-    given = {"template": "q: {q} ctx: {ctx} a:", "kind": ModelKind.TOKEN_CLASSIFICATION, "max_tokens": 64}
+    given = {"template": "q: {q} ctx: {ctx} a:", "kinds": (ModelKind.TOKEN_CLASSIFICATION,), "max_tokens": 64}
     return InputSpec(**{**given, **changes})
 
 
@@ -46,39 +50,39 @@ def tokens_of(tokenizer: Tokenizer, ids: object) -> str:
 
 def test_a_separator_stands_before_each_segment_and_is_read() -> None:
     tokenizer = bert()
-    encoded = InputEncoder(tokenizer, span_spec()).encode(Segmented(item(), SPANS))
+    encoded = InputEncoder(tokenizer, span_spec()).encode(item(), (SPANS,))
     assert tokens_of(tokenizer, encoded.input_ids) == (
         "[CLS] q : one ctx : two three four a : [SEP] one two . [SEP] three [SEP]"
     )
-    assert encoded.readout.tolist() == [11, 15]
-    assert encoded.spans == SPANS
+    assert encoded.reads[0].positions.tolist() == [11, 15]
+    assert encoded.reads[0].spans == SPANS
     assert encoded.truncated_tokens == 0
-    assert encoded.input_ids.dtype == encoded.readout.dtype == "int64"
+    assert encoded.input_ids.dtype == encoded.reads[0].positions.dtype == "int64"
 
 
 def test_a_sequence_model_has_the_same_input_and_no_read_out() -> None:
     tokenizer = bert()
-    spec = span_spec(kind=ModelKind.SEQUENCE_REGRESSION)
-    encoded = InputEncoder(tokenizer, spec).encode(Segmented(item(), (Span(0, 14),)))
+    spec = span_spec(kinds=(ModelKind.SEQUENCE_REGRESSION,))
+    encoded = InputEncoder(tokenizer, spec).encode(item(), ((Span(0, 14),),))
     assert tokens_of(tokenizer, encoded.input_ids).endswith("a : [SEP] one two . three [SEP]")
-    assert encoded.readout.tolist() == []
-    assert encoded.spans == (Span(0, 14),)
+    assert encoded.reads[0].positions.tolist() == []
+    assert encoded.reads[0].spans == (Span(0, 14),)
 
 
 def test_a_blank_response() -> None:
     tokenizer = bert()
-    blank = Segmented(item(" "), ())
-    spans = InputEncoder(tokenizer, span_spec()).encode(blank)
-    assert (spans.spans, spans.readout.tolist()) == ((), [])
-    whole = InputEncoder(bert(), span_spec(kind=ModelKind.SEQUENCE_REGRESSION)).encode(blank)
-    assert whole.spans == (Span(0, 0),)
+    blank = item(" ")
+    spans = InputEncoder(tokenizer, span_spec()).encode(blank, ((),))
+    assert (spans.reads[0].spans, spans.reads[0].positions.tolist()) == ((), [])
+    whole = InputEncoder(bert(), span_spec(kinds=(ModelKind.SEQUENCE_REGRESSION,))).encode(blank, ((),))
+    assert whole.reads[0].spans == (Span(0, 0),)
     assert tokens_of(tokenizer, whole.input_ids).endswith("a : [SEP] [SEP]")
 
 
 @pytest.mark.parametrize("spans", [SPANS, ()])
 def test_a_sequence_model_refuses_other_than_one_segment(spans: tuple[Span, ...]) -> None:
     with pytest.raises(InvalidRequestError, match="one segment"):
-        InputEncoder(bert(), span_spec(kind=ModelKind.SEQUENCE_REGRESSION)).encode(Segmented(item(), spans))
+        InputEncoder(bert(), span_spec(kinds=(ModelKind.SEQUENCE_REGRESSION,))).encode(item(), (spans,))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +97,7 @@ def test_a_sequence_model_refuses_other_than_one_segment(spans: tuple[Span, ...]
 def test_the_separator_is_the_tokenizers_own(special: list[str], single: str, ends: list[str], expected: str) -> None:
     tokenizer = word_tokenizer(special, single, ends)
     encoder = InputEncoder(tokenizer, span_spec(template="a:"))
-    encoded = encoder.encode(Segmented(item("one"), (Span(0, 3),)))
+    encoded = encoder.encode(item("one"), ((Span(0, 3),),))
     assert tokens_of(tokenizer, encoded.input_ids) == expected
     # The first special token of each is its pad; GPT-2 has none and uses its end token.
     assert encoder.pad_id == 0
@@ -111,62 +115,62 @@ def test_special_tokens_in_a_text_stay_text(place: str) -> None:
     encoder = InputEncoder(tokenizer, span_spec(template="q: {q} {prompt} a:"))
     response = texts["response"]
     given = TextItem(texts["prompt"], response, {"q": texts["q"]})
-    encoded = encoder.encode(Segmented(given, (Span(0, len(response)),)))
+    encoded = encoder.encode(given, ((Span(0, len(response)),),))
     assert tokens_of(tokenizer, encoded.input_ids).split().count("[SEP]") == 2
     assert 0 not in encoded.input_ids.tolist()
-    assert encoded.input_ids[encoded.readout[0]] == tokenizer.token_to_id("[SEP]")
+    assert encoded.input_ids[encoded.reads[0].positions[0]] == tokenizer.token_to_id("[SEP]")
 
 
 def test_the_prompt_is_always_there_and_a_field_cannot_replace_it() -> None:
     tokenizer = bert()
     encoder = InputEncoder(tokenizer, span_spec(template="{prompt}"))
-    encoded = encoder.encode(Segmented(TextItem("one", "two", {"prompt": "six"}), (Span(0, 3),)))
+    encoded = encoder.encode(TextItem("one", "two", {"prompt": "six"}), ((Span(0, 3),),))
     assert tokens_of(tokenizer, encoded.input_ids) == "[CLS] one [SEP] two [SEP]"
 
 
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(MissingFieldError, match="'ctx'"):
-        InputEncoder(bert(), span_spec()).encode(Segmented(TextItem("", "one", {"q": "one"}), (Span(0, 3),)))
+        InputEncoder(bert(), span_spec()).encode(TextItem("", "one", {"q": "one"}), ((Span(0, 3),),))
 
 
 def test_too_long_is_an_error_with_the_figures() -> None:
     # The whole input has 18 tokens.
-    InputEncoder(bert(), span_spec(max_tokens=18)).encode(Segmented(item(), SPANS))
+    InputEncoder(bert(), span_spec(max_tokens=18)).encode(item(), (SPANS,))
     with pytest.raises(TooLongError, match="18 tokens, the model takes 17"):
-        InputEncoder(bert(), span_spec(max_tokens=17)).encode(Segmented(item(), SPANS))
+        InputEncoder(bert(), span_spec(max_tokens=17)).encode(item(), (SPANS,))
 
 
 def test_the_cut_field_loses_its_end() -> None:
     tokenizer = bert()
-    encoded = InputEncoder(tokenizer, span_spec(max_tokens=16, cut_field="ctx")).encode(Segmented(item(), SPANS))
+    encoded = InputEncoder(tokenizer, span_spec(max_tokens=16, cut_field="ctx")).encode(item(), (SPANS,))
     assert tokens_of(tokenizer, encoded.input_ids) == "[CLS] q : one ctx : two a : [SEP] one two . [SEP] three [SEP]"
     assert encoded.truncated_tokens == 2
-    assert encoded.readout.tolist() == [9, 13]
+    assert encoded.reads[0].positions.tolist() == [9, 13]
 
 
 def test_cutting_all_of_the_field_may_not_be_enough() -> None:
     encoder = InputEncoder(bert(), span_spec(max_tokens=15, cut_field="ctx"))
-    assert encoder.encode(Segmented(item(), SPANS)).truncated_tokens == 3
+    assert encoder.encode(item(), (SPANS,)).truncated_tokens == 3
     with pytest.raises(TooLongError, match="'ctx' is not enough"):
-        InputEncoder(bert(), span_spec(max_tokens=14, cut_field="ctx")).encode(Segmented(item(), SPANS))
+        InputEncoder(bert(), span_spec(max_tokens=14, cut_field="ctx")).encode(item(), (SPANS,))
 
 
 def test_the_same_words_elsewhere_are_not_cut() -> None:
     tokenizer = bert()
     encoder = InputEncoder(tokenizer, span_spec(template="{ctx} q {q} {prompt}", max_tokens=10, cut_field="q"))
     given = TextItem("two one", "four", {"ctx": "one two", "q": "one two three"})
-    encoded = encoder.encode(Segmented(given, (Span(0, 4),)))
+    encoded = encoder.encode(given, ((Span(0, 4),),))
     assert tokens_of(tokenizer, encoded.input_ids) == "[CLS] one two q one two one [SEP] four [SEP]"
     assert encoded.truncated_tokens == 2
 
 
 def test_a_cached_prefix_and_a_long_one_encode_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     first = InputEncoder(bert(), span_spec())
-    again = [first.encode(Segmented(item(response), (Span(0, 3),))).input_ids.tolist() for response in ("one", "two")]
+    again = [first.encode(item(response), ((Span(0, 3),),)).input_ids.tolist() for response in ("one", "two")]
     monkeypatch.setattr(encode, "MAX_CACHED_CHARS", 0)
     uncached = InputEncoder(bert(), span_spec())
     assert again == [
-        uncached.encode(Segmented(item(response), (Span(0, 3),))).input_ids.tolist() for response in ("one", "two")
+        uncached.encode(item(response), ((Span(0, 3),),)).input_ids.tolist() for response in ("one", "two")
     ]
 
 
@@ -174,7 +178,7 @@ def test_settings_in_the_tokenizer_file_do_not_cut_or_pad() -> None:
     tokenizer = bert()
     tokenizer.enable_truncation(3)
     tokenizer.enable_padding(length=40)
-    encoded = InputEncoder(tokenizer, span_spec()).encode(Segmented(item(), SPANS))
+    encoded = InputEncoder(tokenizer, span_spec()).encode(item(), (SPANS,))
     assert encoded.length_tokens == 18
 
 
@@ -183,7 +187,7 @@ def test_lone_surrogates_are_refused(place: str) -> None:
     texts = {"response": "one", "q": "one", place: "o\ud800e"}
     given = TextItem("", texts["response"], {"q": texts["q"], "ctx": ""})
     with pytest.raises(InvalidRequestError, match=f"'{place}' is not valid Unicode at character 1"):
-        InputEncoder(bert(), span_spec()).encode(Segmented(given, (Span(0, 3),)))
+        InputEncoder(bert(), span_spec()).encode(given, ((Span(0, 3),),))
 
 
 def test_a_template_is_divided_into_texts_and_fields() -> None:
@@ -201,3 +205,75 @@ def test_other_than_bare_fields_are_refused(template: str) -> None:
 def test_the_cut_field_stands_in_the_template_once(template: str) -> None:
     with pytest.raises(ValueError, match="exactly once"):
         InputEncoder(bert(), span_spec(template=template, cut_field="q"))
+
+
+SENTENCES = (Span(0, 14),)
+KINDS = (ModelKind.TOKEN_CLASSIFICATION, ModelKind.TOKEN_CLASSIFICATION, ModelKind.SEQUENCE_REGRESSION)
+
+
+def positions_of(encoded: Encoded) -> list[list[int]]:
+    return [read.positions.tolist() for read in encoded.reads]
+
+
+def test_heads_share_one_input_and_read_their_own_separators() -> None:
+    tokenizer = bert()
+    encoded = InputEncoder(tokenizer, span_spec(kinds=KINDS)).encode(item(), (SPANS, SENTENCES, SENTENCES))
+    assert tokens_of(tokenizer, encoded.input_ids) == (
+        "[CLS] q : one ctx : two three four a : [SEP] one two . [SEP] three [SEP]"
+    )
+    assert positions_of(encoded) == [[11, 15], [11], [0]]
+    assert [read.spans for read in encoded.reads] == [SPANS, SENTENCES, SENTENCES]
+
+
+def test_edges_of_one_head_inside_anothers_segment_cut_it() -> None:
+    tokenizer = bert()
+    kinds = KINDS[:2]
+    given = item("one two three four five")
+    first, second = (Span(0, 7), Span(14, 23)), (Span(4, 13),)
+    encoded = InputEncoder(tokenizer, span_spec(kinds=kinds, template="a:")).encode(given, (first, second))
+    assert tokens_of(tokenizer, encoded.input_ids) == "[CLS] a : [SEP] one [SEP] two three [SEP] four five [SEP]"
+    assert positions_of(encoded) == [[3, 8], [5]]
+
+
+def test_text_in_no_segment_is_left_out_and_blank_pieces_add_nothing() -> None:
+    tokenizer = bert()
+    given = item("one  two three four")
+    first, second = (Span(0, 5), Span(5, 8)), (Span(3, 8), Span(15, 19))
+    encoded = InputEncoder(tokenizer, span_spec(kinds=KINDS[:2], template="a:")).encode(given, (first, second))
+    assert tokens_of(tokenizer, encoded.input_ids) == "[CLS] a : [SEP] one [SEP] [SEP] two [SEP] four [SEP]"
+    assert positions_of(encoded) == [[3, 6], [5, 8]]
+
+
+def test_a_blank_response_of_several_heads_has_one_separator() -> None:
+    tokenizer = bert()
+    encoded = InputEncoder(tokenizer, span_spec(kinds=KINDS, template="a:")).encode(item(" "), ((), (), ()))
+    assert tokens_of(tokenizer, encoded.input_ids) == "[CLS] a : [SEP] [SEP]"
+    assert positions_of(encoded) == [[], [], [0]]
+    assert [read.spans for read in encoded.reads] == [(), (), (Span(0, 0),)]
+
+
+def test_a_model_that_cannot_see_ahead_reads_after_its_segments() -> None:
+    tokenizer = bert()
+    spec = span_spec(kinds=KINDS, readout=Readout.AFTER, template="a:")
+    encoded = InputEncoder(tokenizer, spec).encode(item(), (SPANS, SENTENCES, SENTENCES))
+    assert tokens_of(tokenizer, encoded.input_ids) == "[CLS] a : one two . [SEP] three [SEP] [SEP]"
+    assert positions_of(encoded) == [[6, 8], [8], [9]]
+
+
+@given_texts(st.text(alphabet="ab .\n", max_size=30), st.sampled_from(Readout), st.data())
+def test_every_read_out_is_a_separator_beside_its_segment(text: str, readout: Readout, data: st.DataObject) -> None:
+    tokenizer = bert()
+    tokenizer.add_tokens(["a", "b"])
+    kinds = KINDS[:2]
+    edges = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=8)))
+    own = tuple(Span(a, b) for a, b in zip(edges[::2], edges[1::2], strict=False) if text[a:b].strip())
+    spans = (own, segment_text(text, Granularity.SENTENCE))
+    if not any(spans):
+        return
+    encoded = InputEncoder(tokenizer, span_spec(kinds=kinds, template="", readout=readout)).encode(item(text), spans)
+    for read, given_spans in zip(encoded.reads, spans, strict=True):
+        assert read.spans == given_spans
+        assert len(set(read.positions.tolist())) == len(given_spans)
+        assert (encoded.input_ids[read.positions] == BERT.index("[SEP]")).all()
+    distinct = {span.start if readout is Readout.BEFORE else span.end for head in spans for span in head}
+    assert (encoded.input_ids == BERT.index("[SEP]")).sum() == len(distinct) + 1  # and the final one

@@ -1,6 +1,8 @@
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +11,11 @@ import pytest
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.backends.fake_backend import FakeBackend
-from reward_service.core.scorer import Scorer, ServedModel
+from reward_service.core.encoder_source import EncoderSource
+from reward_service.core.scorer import Scorer
 from reward_service.core.token_queue import TokenQueue
 from reward_service.core.worker import BatchReport, Entry, Worker
-from reward_service.domain import Batch, Encoded, Head, ItemScore, ModelCard, Segmented, Span, TextItem
+from reward_service.domain import Batch, Encoded, Head, ItemScore, ModelCard, Read, Span, TextItem
 from reward_service.errors import (
     DeadlineExceededError,
     DrainingError,
@@ -38,15 +41,15 @@ class LengthEncoder:
         self.kind = kind
         self.needs = needs
 
-    def encode(self, segmented: Segmented) -> Encoded:
-        if self.needs is not None and self.needs not in segmented.item.fields:
+    def encode(self, item: TextItem, spans_by_head: Sequence[tuple[Span, ...]]) -> Encoded:
+        if self.needs is not None and self.needs not in item.fields:
             raise MissingFieldError(f"no {self.needs}")
-        spans = segmented.spans or (Span(0, 0),)
+        spans = spans_by_head[0] or (Span(0, 0),)
         if len(spans) > MAX_TOKENS:
             raise TooLongError("too long")
         ids = np.array([span.end - span.start for span in spans], dtype=np.int64)
         is_span_model = self.kind is ModelKind.TOKEN_CLASSIFICATION
-        return Encoded(ids, np.arange(len(ids) if is_span_model else 0, dtype=np.int64), spans)
+        return Encoded(ids, (Read(np.arange(len(ids) if is_span_model else 0, dtype=np.int64), spans),))
 
 
 class Telemetry:
@@ -68,24 +71,20 @@ class Rig:
         self.release = threading.Event()
         self.entered = threading.Event()
         self.release.set()
+        self.pool = ThreadPoolExecutor(2)
         self.limits = {"max_queue_items": 100, "max_queue_tokens": 1000, **limits}
         self.fine = self.make("fine", SPAN_HEAD, Granularity.SENTENCE, needs=None)
         self.whole = self.make("whole", SCALAR_HEAD, Granularity.SEQUENCE, needs="question")
-        self.scorer = Scorer(
-            [self.fine, self.whole],
-            max_queue_items=self.limits["max_queue_items"],
-            encode_threads=2,
-            telemetry=self.telemetry,
-        )
+        self.scorer = Scorer([self.fine, self.whole], self.pool)
 
-    def make(self, name: str, head: Head, granularity: Granularity, needs: str | None) -> ServedModel:
+    def make(self, name: str, head: Head, granularity: Granularity, needs: str | None) -> EncoderSource:
         queue: TokenQueue[Entry] = TokenQueue(
             max_items=self.limits["max_queue_items"],
             max_tokens=self.limits["max_queue_tokens"],
             max_batch_tokens=1000,
             max_padding=0.9,
         )
-        worker = Worker(name, FakeBackend(head, self.hold), head, 0, queue, self.telemetry)
+        worker = Worker(name, FakeBackend(head, before=self.hold), [head], 0, queue, self.telemetry)
         worker.start()
         card = ModelCard(
             name=name,
@@ -99,7 +98,14 @@ class Rig:
             max_tokens=MAX_TOKENS,
             runtime="fake-fp32",
         )
-        return ServedModel(card, LengthEncoder(head.kind, needs), worker)
+        return EncoderSource(
+            [card],
+            LengthEncoder(head.kind, needs),
+            worker,
+            pool=self.pool,
+            max_queue_items=self.limits["max_queue_items"],
+            telemetry=self.telemetry,
+        )
 
     def hold(self, _: Batch) -> None:
         self.entered.set()
@@ -325,3 +331,38 @@ def test_a_request_reaches_the_queue_whole(make_rig: Callable[..., Rig]) -> None
 def test_segment_gives_code_point_pairs(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig()
     assert asyncio.run(rig.scorer.segment("Hi 😀.  Bye.", Granularity.SENTENCE)) == ((0, 5), (7, 11))
+
+
+class TwoHeadEncoder:
+    """The first head reads every sentence, the second the first token."""
+
+    def encode(self, item: TextItem, spans_by_head: Sequence[tuple[Span, ...]]) -> Encoded:
+        spans, whole = spans_by_head
+        ids = np.array([span.end - span.start for span in spans], dtype=np.int64)
+        return Encoded(ids, (Read(np.arange(len(ids)), spans), Read(np.zeros(1, dtype=np.int64), whole)))
+
+
+def test_models_that_share_a_network_cost_one_forward_pass(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    heads = [replace(SPAN_HEAD, name="a"), replace(SCALAR_HEAD, name="b", first_column=2)]
+    queue: TokenQueue[Entry] = TokenQueue(max_items=9, max_tokens=99, max_batch_tokens=99, max_padding=0.9)
+    worker = Worker("both", FakeBackend(*heads), heads, 0, queue, rig.telemetry)
+    (fine,), (whole,) = rig.fine.cards, rig.whole.cards
+    cards = [replace(fine, name="a", head=heads[0]), replace(whole, name="b", head=heads[1])]
+    source = EncoderSource(cards, TwoHeadEncoder(), worker, pool=rig.pool, max_queue_items=9, telemetry=rig.telemetry)
+    source.start()
+    scorer = Scorer([source], rig.pool)
+    outcome = asyncio.run(scorer.score([text("One two. Three.")], ["b", "a"]))
+    assert [model.card.name for model in outcome.models] == ["b", "a"]
+    (scalar,), (spans,) = (model.results for model in outcome.models)
+    # Ids 8 and 6. Columns 0 and 1 are +-(id % 7) / 7, column 2 is -(id % 7) / 7 of the first token.
+    assert isinstance(scalar, ItemScore)
+    assert scalar.sequence_score == pytest.approx(-1 / 7)
+    assert isinstance(spans, ItemScore)
+    assert [s.score for s in spans.segments] == pytest.approx([1 / (1 + np.exp(-2 / 7)), 1 / (1 + np.exp(-12 / 7))])
+    assert [report.items for report in rig.telemetry.reports] == [1]
+    assert outcome.input_tokens == 2
+    assert [name for name, _ in rig.telemetry.reports[0].scores] == ["a", "b"]
+    one = asyncio.run(scorer.score([text("One two. Three.")], ["b"]))
+    assert [model.card.name for model in one.models] == ["b"]
+    source.close(TIMEOUT_S)

@@ -10,7 +10,7 @@ from reward_proto.models import ModelKind
 from reward_service.backends.fake_backend import FakeBackend
 from reward_service.core.token_queue import TokenQueue
 from reward_service.core.worker import BatchReport, Entry, Submission, Worker
-from reward_service.domain import Batch, Encoded, Head, ItemScore, Span
+from reward_service.domain import Batch, Encoded, Head, ItemScore, Read, Span
 from reward_service.errors import ModelFailedError, OverloadedError
 
 HEAD = Head(ModelKind.SEQUENCE_REGRESSION)
@@ -32,7 +32,7 @@ class Recorder:
 
 
 def item(*ids: int) -> Encoded:
-    return Encoded(np.array(ids, dtype=np.int64), np.zeros(0, dtype=np.int64), (Span(0, 1),))
+    return Encoded(np.array(ids, dtype=np.int64), (Read(np.zeros(0, dtype=np.int64), (Span(0, 1),)),))
 
 
 def expected(*ids: int) -> float:
@@ -48,7 +48,7 @@ class Rig:
         queue: TokenQueue[Entry] = TokenQueue(
             max_items=max_items, max_tokens=1000, max_batch_tokens=100, max_padding=0.9
         )
-        self.worker = Worker("m", FakeBackend(HEAD, before), HEAD, 0, queue, self.telemetry)
+        self.worker = Worker("m", FakeBackend(HEAD, before=before), [HEAD], 0, queue, self.telemetry)
 
     def submit(self, *inputs: Encoded, deadline_s: float | None = None) -> tuple[Submission, threading.Event]:
         done = threading.Event()
@@ -59,7 +59,8 @@ class Rig:
     def results(self, *inputs: Encoded) -> list[float | str]:
         submission, done = self.submit(*inputs)
         assert done.wait(TIMEOUT_S)
-        return [r.sequence_score if isinstance(r, ItemScore) else type(r).__name__ for r in submission.results]  # type: ignore[misc]
+        found = [r[0] if isinstance(r, tuple) else r for r in submission.results]
+        return [r.sequence_score if isinstance(r, ItemScore) else type(r).__name__ for r in found]  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_items_of_different_requests_share_a_batch(rigs: list[Rig]) -> None:
     rig.worker.start()
     for submission, done in (first, second):
         assert done.wait(TIMEOUT_S)
-        assert all(isinstance(result, ItemScore) for result in submission.results)
+        assert all(isinstance(result, tuple) and isinstance(result[0], ItemScore) for result in submission.results)
     assert [report.items for report in rig.telemetry.reports] == [3]
 
 
@@ -152,7 +153,7 @@ def test_the_report_counts_real_and_padded_tokens(rigs: list[Rig]) -> None:
     assert done.wait(TIMEOUT_S)
     (report,) = rig.telemetry.reports
     assert (report.model, report.items, report.real_tokens, report.padded_tokens) == ("m", 2, 5, 8)
-    assert report.scores == (expected(1), expected(2))
+    assert report.scores == (("m", (expected(1), expected(2))),)
     assert submission.padded_tokens == 8
     assert submission.queue_s == max(report.queue_s) >= 0
     assert submission.inference_s == report.inference_s > 0

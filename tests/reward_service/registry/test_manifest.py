@@ -11,7 +11,7 @@ def changed(manifest: Manifest, **changes: Any) -> Manifest:
 
 
 def test_the_head_keeps_the_order_of_labels(manifest: Manifest) -> None:
-    head = changed(manifest, labels=["ok", "error"]).head
+    (head,) = changed(manifest, labels=["ok", "error"]).logit_heads
     assert head.labels == ("ok", "error")
     assert head.ok_label == "ok"
 
@@ -38,4 +38,61 @@ def test_parts_that_do_not_fit_are_refused(manifest: Manifest, changes: dict[str
 
 def test_a_regressor_scores_the_sequence(manifest: Manifest) -> None:
     regressor = changed(manifest, kind="sequence_regression", labels=[], ok_label="", granularity="sequence")
-    assert regressor.head.labels == ()
+    assert regressor.logit_heads[0].labels == ()
+
+
+def bundle(manifest: Manifest, **changes: Any) -> Manifest:
+    span = {"kind": "token_classification", "labels": ["error", "ok"], "ok_label": "ok"}
+    heads = [
+        {"name": "fine", "granularity": "sub_sentence", **span},
+        {"name": "whole", "kind": "sequence_regression", "granularity": "sequence"},
+        {"name": "coarse", "granularity": "sentence", **span, "calibration": {"mean": 0.5, "std": 0.1}},
+    ]
+    return changed(
+        manifest,
+        **{
+            "kind": "token_classification",
+            "granularity": "sub_sentence",
+            "labels": [],
+            "ok_label": "",
+            "calibration": None,
+            "heads": heads,
+            **changes,
+        },
+    )
+
+
+def test_heads_take_the_columns_in_order(manifest: Manifest) -> None:
+    shared = bundle(manifest)
+    assert [(head.name, head.columns) for head in shared.logit_heads] == [
+        ("fine", slice(0, 2)),
+        ("whole", slice(2, 3)),
+        ("coarse", slice(3, 5)),
+    ]
+    assert [output.name for output in shared.outputs] == ["fine", "whole", "coarse"]
+    assert shared.input_spec.kinds == tuple(output.kind for output in shared.outputs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"labels": ["error", "ok"], "ok_label": "ok"}, "belong to each"),
+        ({"granularity": "sentence"}, "finest"),
+        ({"kind": "sequence_regression"}, "token classifier"),
+        ({"heads": [{"name": "a", "kind": "sequence_regression", "granularity": "sequence"}]}, "two or more"),
+        ({"heads": [{"name": "a", "kind": "sequence_regression", "granularity": "sequence"}] * 2}, "different names"),
+        ({"heads": [{"name": "a", "kind": "sequence_regression", "granularity": "sentence"}]}, "whole sequence"),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused(manifest: Manifest, changes: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ValidationError, match=fault):
+        bundle(manifest, **changes)
+
+
+def test_prefix_differences_are_of_a_classifier_of_whole_texts(manifest: Manifest) -> None:
+    toxicity = changed(manifest, kind="sequence_classification", granularity="sentence", scoring="prefix_difference")
+    (output,) = toxicity.outputs
+    assert output.granularity == "sequence"
+    for wrong in ({"granularity": "sequence"}, {"kind": "token_classification"}):
+        with pytest.raises(ValidationError, match="prefix_difference"):
+            changed(toxicity, **wrong)

@@ -43,7 +43,7 @@ def write(path: Path, examples: list[dict[str, Any]]) -> Path:
 
 def encoder_of(encoder_dir: Path, kind: ModelKind, max_tokens: int = 96) -> InputEncoder:
     tokenizer = Tokenizer.from_file(str(encoder_dir / "tokenizer.json"))
-    return InputEncoder(tokenizer, InputSpec("question: {question} answer:", kind, max_tokens))
+    return InputEncoder(tokenizer, InputSpec("question: {question} answer:", (kind,), max_tokens))
 
 
 def test_files_are_read_in_order(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_span_examples_carry_labels_for_each_read_out(tmp_path: Path, encoder_di
     # The blank answer has no segment to learn from.
     assert len(built) == 1
     assert built[0].labels.tolist() == [LABELS.index("ok"), LABELS.index("error")]
-    separators = built[0].encoded.input_ids[built[0].encoded.readout]
+    separators = built[0].encoded.input_ids[built[0].encoded.reads[0].positions]
     assert separators.tolist() == [encoder.separator_id] * 2
 
 

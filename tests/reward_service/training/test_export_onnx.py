@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from reward_proto.models import ModelKind
 from reward_service.backends.onnx_backend import OnnxBackend
-from reward_service.domain import Batch, Encoded, Head, Span, TextItem
+from reward_service.domain import Batch, Encoded, Head, Read, Span, TextItem
 from reward_service.errors import ParityError
 from reward_service.registry.files import sha256_of
 from reward_service.registry.store import Store
@@ -43,7 +43,7 @@ def test_batch_size_and_length_are_free(trained: tuple[Path, Path], tmp_path: Pa
     backend = OnnxBackend(published.onnx_path(), threads=1)
     for items, tokens in ((1, 1), (3, 40), (5, 96)):
         shape = (items, tokens)
-        batch = Batch(np.full(shape, 5), np.ones(shape, dtype=np.int64), (np.array([0]),) * items)
+        batch = Batch(np.full(shape, 5), np.ones(shape, dtype=np.int64))
         assert backend.infer(batch).shape == (items, tokens, 2)
 
 
@@ -104,10 +104,10 @@ class Fixed:
 
 def test_figures_by_hand() -> None:
     head = Head(ModelKind.TOKEN_CLASSIFICATION, ("error", "ok"), "ok")
-    item = Encoded(np.array([1, 2, 3]), np.array([0, 1]), (Span(0, 1), Span(2, 3)))
-    one = replace(item, readout=np.array([2]), spans=(Span(0, 1),))
+    item = Encoded(np.array([1, 2, 3]), (Read(np.array([0, 1]), (Span(0, 1), Span(2, 3))),))
+    one = replace(item, reads=(Read(np.array([2]), (Span(0, 1),)),))
     # P(ok) is 1/4 and 3/4.
-    parity = compare(head, Fixed([np.log(3), 0.0]), Fixed([0.0, np.log(3)]), [item, one], 0)
+    parity = compare([head], Fixed([np.log(3), 0.0]), Fixed([0.0, np.log(3)]), [item, one], 0)
     assert parity.max_abs_diff == pytest.approx(0.5)
     assert parity.mean_abs_diff == pytest.approx(0.5)
     assert (parity.label_flips, parity.n_segments) == (3, 3)

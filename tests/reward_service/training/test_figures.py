@@ -12,7 +12,7 @@ ERROR, OK = LABELS.index("error"), LABELS.index("ok")
 
 
 def encoded() -> Encoded:
-    return Encoded(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64), ())
+    return Encoded(np.zeros(1, dtype=np.int64), ())
 
 
 def example(*labels: int) -> SpanExample:

@@ -102,7 +102,7 @@ def test_the_backend_scores_in_evaluation_mode_and_puts_the_mode_back(encoder_di
             module.p = 0.9
     model.train()
     backend = ModuleBackend(model, torch.device("cpu"))
-    batch = Batch(np.arange(4, 14)[None], np.ones((1, 10), dtype=np.int64), (np.array([0]),))
+    batch = Batch(np.arange(4, 14)[None], np.ones((1, 10), dtype=np.int64))
     first = backend.infer(batch)
     assert first.shape == (1, 10, 2)
     assert np.array_equal(first, backend.infer(batch))

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from reward_proto.models import ModelKind
-from reward_service.domain import Batch, Encoded, Head, Span
+from reward_service.domain import Batch, Encoded, Head, Read, Span
 from reward_service.training.dataset import PairExample, SpanExample
 from reward_service.training.labels import IGNORED, LABELS, OK_LABEL
 from reward_service.training.objectives import PairObjective, SpanObjective, calibrate, teaches
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 def encoded(ids: list[int], readout: list[int] | None = None) -> Encoded:
     places = np.array(readout or [], dtype=np.int64)
     spans = tuple(Span(i, i + 1) for i in range(len(places))) or (Span(0, 1),)
-    return Encoded(np.array(ids, dtype=np.int64), places, spans)
+    return Encoded(np.array(ids, dtype=np.int64), (Read(places, spans),))
 
 
 class IdModel:

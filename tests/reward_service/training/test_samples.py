@@ -22,9 +22,9 @@ def test_a_trained_model_brings_its_own_texts(trained: tuple[Path, Path]) -> Non
 def test_what_fits_is_encoded(trained: tuple[Path, Path]) -> None:
     published = Store(trained[1]).resolve("factuality")
     manifest = published.manifest
-    encoder = InputEncoder(published.load_tokenizer(), InputSpec(manifest.template, manifest.kind, 30, None))
+    encoder = InputEncoder(published.load_tokenizer(), InputSpec(manifest.template, (manifest.kind,), 30, None))
     fields = {"question": "what", "context": "thing"}
     texts = ["It is red. It is.", "", "it " * 40]
     encoded = encode_fitting([TextItem("", text, fields) for text in texts], manifest, encoder)
-    assert [len(item.spans) for item in encoded] == [2]
+    assert [len(item.reads[0].spans) for item in encoded] == [2]
     assert manifest.granularity is Granularity.SENTENCE

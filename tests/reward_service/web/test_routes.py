@@ -136,7 +136,7 @@ def test_a_full_queue_is_overloaded_with_a_time_to_come_back(make_service: Calla
         held = asyncio.create_task(client.post("/v1/score", json=body))
         await gate.until_busy()
         waiting = asyncio.create_task(client.post("/v1/score", json=body))
-        while service.scorer.models["factuality"].worker.queue.items < 1:
+        while service.scorer.models["factuality"].source.queue_items < 1:
             await asyncio.sleep(0.001)
         refused = await client.post("/v1/score", json=body)
         gate.open()
@@ -176,7 +176,7 @@ def test_draining_refuses_and_is_not_ready(service: Any) -> None:
 
 
 def test_a_dead_worker_is_not_ready(service: Any) -> None:
-    service.scorer.models["relevance"].worker.close(20)
+    service.scorer.models["relevance"].source.close(20)
     for path in ("/readyz", "/v2/health/ready"):
         reply = service.request("GET", path)
         assert reply.status_code == 503
