@@ -1,4 +1,4 @@
-"""Commands about the store: `models publish` and `models list`."""
+"""Commands about stored models: `models publish`, `alias`, `convert` and `list`."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,10 @@ import typer
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.cli.faults import FAULTS, fail
+from reward_service.domain import Readout
+from reward_service.registry.manifest import Scoring
 
-models_app = typer.Typer(no_args_is_help=True, help="Publish and list models.")
+models_app = typer.Typer(no_args_is_help=True, help="Publish, convert and list models.")
 
 
 @models_app.command()
@@ -21,7 +23,14 @@ def publish(
     granularity: Annotated[Granularity, typer.Option(help="What its segments are.")],
     template: Annotated[str, typer.Option(help="The input's prefix, with {prompt} and other {field}s.")],
     store: Annotated[Path, typer.Option(help="Where published versions live.")],
+    fields: Annotated[str, typer.Option(help="What callers send besides the prompt.")] = "question,context",
+    labels: Annotated[str, typer.Option(help="Class names by index, for a config.json without any.")] = "",
     ok_label: Annotated[str | None, typer.Option(help='The class that means "no error".')] = None,
+    language: Annotated[str, typer.Option(help="The segmenter's, an ISO 639 code.")] = "en",
+    readout: Annotated[
+        Readout | None, typer.Option(help="Which separator of a segment is read; what the model allows if absent.")
+    ] = None,
+    scoring: Annotated[Scoring, typer.Option(help="How segments get their scores.")] = Scoring.DIRECT,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest input; what the model allows if absent.")
     ] = None,
@@ -39,7 +48,12 @@ def publish(
             kind=kind,
             granularity=granularity,
             template=template,
+            fields=_listed(fields),
+            labels=_listed(labels),
             ok_label=ok_label,
+            language=language,
+            readout=readout,
+            scoring=scoring,
             max_tokens=max_tokens,
             cut_field=cut_field,
         )
@@ -49,6 +63,43 @@ def publish(
     if manifest.labels and ok_label is None:
         typer.echo(f"taking {manifest.ok_label!r} of {', '.join(manifest.labels)} for no error (--ok-label)", err=True)
     typer.echo(published.version)
+
+
+@models_app.command("alias")
+def point_alias(
+    reference: Annotated[str, typer.Argument(help="name, name@alias or name@version.")],
+    aliases: Annotated[list[str], typer.Argument(help="What shall name that version from now on.")],
+    store: Annotated[Path, typer.Option(help="Where published versions live.")],
+) -> None:
+    """Move aliases to a version, which is verified first, and print it."""
+    from reward_service.registry.store import Store
+
+    try:
+        models = Store(store)
+        published = models.resolve(reference)
+        models.point(published.name, published.version, aliases)
+    except FAULTS as error:
+        fail(error)
+    typer.echo(published.version)
+
+
+@models_app.command()
+def convert(
+    directory: Annotated[Path, typer.Argument(help="A checkpoint with pytorch_model.bin, as older trainers wrote.")],
+    out: Annotated[Path, typer.Argument(help="A new directory, which can be published.")],
+    drop_label: Annotated[
+        list[str] | None, typer.Option(help="A class that was never trained; its row of the head goes.")
+    ] = None,
+) -> None:
+    """Make safetensors and tokenizer.json of an older checkpoint. Nothing in it is run."""
+    from reward_service.training.convert import convert_checkpoint
+
+    try:
+        converted = convert_checkpoint(directory, out, drop_label or [])
+    except FAULTS as error:
+        fail(error)
+    for line in converted:
+        typer.echo(line)
 
 
 @models_app.command("list")
@@ -69,3 +120,8 @@ def list_models(
     for published in found:
         aliases = f" ({', '.join(published.aliases)})" if published.aliases else ""
         typer.echo(f"{published.name}@{published.version}{aliases}  {published.manifest.kind.value}")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """`a, b` as a tuple; empty for an empty text."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,29 +1,39 @@
 """A manifest for a directory that some other program trained: what its config.json says, and what the caller says."""
 
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from tokenizers import Tokenizer
 
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
-from reward_service.core.encode import InputEncoder
+from reward_service.core.encode import PROMPT_FIELD, parse_template
 from reward_service.core.segment import SEGMENTER_VERSION
+from reward_service.domain import Readout
 from reward_service.errors import StoreError
-from reward_service.registry.files import CONFIG_FILE, TOKENIZER_FILE, check_model_directory, read_json_object
-from reward_service.registry.manifest import Manifest, SegmenterSpec
+from reward_service.registry.architecture import (
+    are_named,
+    class_labels,
+    default_readout,
+    position_limit,
+    read_config,
+)
+from reward_service.registry.files import CONFIG_FILE, check_model_directory
+from reward_service.registry.manifest import Manifest, Scoring, SegmenterSpec
+from reward_service.registry.weights import find_head
 
 DEFAULT_MAX_TOKENS = 512
 """Longest input where neither the caller nor config.json states one."""
 
+DEFAULT_FIELDS = ("question", "context")
+"""The fields, besides the prompt, that callers are taken to send."""
+
 OK_LABELS = ("ok", "no_error", "no-error", "no error", "o", "good", "correct")
 """Class names, in lower case, that are taken for "no error" when the caller names none."""
 
-_OFFSET_POSITIONS = frozenset(
-    {"roberta", "xlm-roberta", "xlm-roberta-xl", "longformer", "camembert", "mpnet", "data2vec-text"}
-)
-"""Model types whose positions start after the pad id."""
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
 def describe(
@@ -33,11 +43,16 @@ def describe(
     kind: ModelKind,
     granularity: Granularity,
     template: str,
+    fields: Collection[str] = DEFAULT_FIELDS,
+    labels: tuple[str, ...] = (),
     ok_label: str | None = None,
+    language: str = "en",
+    readout: Readout | None = None,
+    scoring: Scoring = Scoring.DIRECT,
     max_tokens: int | None = None,
     cut_field: str | None = None,
 ) -> Manifest:
-    """Write a manifest for a Hugging Face directory.
+    """Write a manifest for a Hugging Face directory. Whether its parts fit each other is checked at publishing.
 
     Args:
         directory: config.json, model.safetensors, tokenizer.json.
@@ -45,44 +60,58 @@ def describe(
         kind: What its head puts out.
         granularity: What its segments are.
         template: The input's prefix.
+        fields: What callers send besides the prompt.
+        labels: Class names by index, for a config.json that has none; those of config.json when absent.
         ok_label: The class that means "no error"; found among the usual names, or else the last class, when absent.
+        language: The segmenter's, an ISO 639 code.
+        readout: Where segments are read; what the architecture allows when absent.
+        scoring: How a segment's score comes out of the network's.
         max_tokens: Longest input; what the model's positions allow when absent.
         cut_field: The field that may be cut to fit.
 
     Raises:
-        StoreError: The directory is refused, or the parts do not fit each other.
+        StoreError: The directory is refused, or what the caller says is no manifest.
     """
     check_model_directory(directory)
-    config = read_json_object(directory / CONFIG_FILE)
-    limit = position_limit(config)
-    if max_tokens is not None and limit is not None and max_tokens > limit:
-        raise StoreError(f"{directory / CONFIG_FILE}: has {limit} positions, fewer than max_tokens {max_tokens}")
-    labels = class_labels(config) if kind.is_classifier else ()
+    config = read_config(directory)
+    names = _labels(directory, config, labels) if kind.is_classifier else labels
     try:
-        manifest = Manifest(
+        if not _LANGUAGE.fullmatch(language):
+            raise ValueError(f"language {language!r} is no ISO 639 code, such as en or de")
+        check_fields(template, fields)
+        return Manifest(
             name=name,
             kind=kind,
             granularity=granularity,
             template=template,
-            labels=labels,
-            ok_label=(ok_label or find_ok_label(labels)) if labels else "",
-            max_tokens=max_tokens or limit or DEFAULT_MAX_TOKENS,
+            labels=names,
+            ok_label=(ok_label or find_ok_label(names)) if kind.is_classifier else (ok_label or ""),
+            max_tokens=max_tokens or position_limit(config) or DEFAULT_MAX_TOKENS,
             cut_field=cut_field,
-            segmenter=SegmenterSpec(version=SEGMENTER_VERSION),
+            readout=default_readout(config) if readout is None else readout,
+            scoring=scoring,
+            segmenter=SegmenterSpec(version=SEGMENTER_VERSION, language=language),
         )
-        InputEncoder(Tokenizer.from_file(str(directory / TOKENIZER_FILE)), manifest.input_spec)
     except ValidationError as error:
         faults = "; ".join(fault["msg"] for fault in error.errors())
         raise StoreError(f"{directory}: {faults}") from error
-    except Exception as error:  # the tokenizers library raises bare Exception
+    except ValueError as error:
         raise StoreError(f"{directory}: {error}") from error
-    return manifest
 
 
-def class_labels(config: dict[str, Any]) -> tuple[str, ...]:
-    """Class names by index from config.json's `id2label`; `LABEL_0`, `LABEL_1`, as transformers means by none."""
-    given = config.get("id2label") or {str(index): f"LABEL_{index}" for index in range(2)}
-    return tuple(str(given[index]) for index in sorted(given, key=int))
+def check_fields(template: str, fields: Collection[str]) -> None:
+    """Refuse a template that names what nobody sends.
+
+    Raises:
+        ValueError: It does, or it is malformed.
+    """
+    sent = [PROMPT_FIELD, *fields]
+    unsent = sorted({field for _, field in parse_template(template) if field is not None} - set(sent))
+    if unsent:
+        raise ValueError(
+            f"template {template!r} needs {', '.join(unsent)}, which nobody sends: callers send {', '.join(sent)} (say "
+            "--fields where they send others)"
+        )
 
 
 def find_ok_label(labels: tuple[str, ...]) -> str:
@@ -90,11 +119,14 @@ def find_ok_label(labels: tuple[str, ...]) -> str:
     return next((label for label in labels if label.lower() in OK_LABELS), labels[-1])
 
 
-def position_limit(config: dict[str, Any]) -> int | None:
-    """Most tokens that a model's positions allow; None where its config.json states no limit."""
-    limit = config.get("max_position_embeddings") or config.get("n_positions")
-    if not isinstance(limit, int) or limit <= 0 or config.get("model_type") == "t5":
-        return None
-    if config.get("model_type") in _OFFSET_POSITIONS:
-        return limit - int(config.get("pad_token_id") or 0) - 1
-    return limit
+def _labels(directory: Path, config: dict[str, Any], given: tuple[str, ...]) -> tuple[str, ...]:
+    """The caller's names, or else those of config.json, or else a number for each row of the head."""
+    if given:
+        return given
+    try:
+        names = class_labels(config)
+    except ValueError as error:
+        raise StoreError(f"{directory / CONFIG_FILE}: {error}") from error
+    if are_named(names):
+        return names
+    return tuple(f"LABEL_{index}" for index in range(find_head(directory).shape[0]))

@@ -56,7 +56,10 @@ def check_directory(directory: Path) -> list[Path]:
             if not _is_safetensors(path):
                 raise StoreError(f"{path}: is not a safetensors file")
         elif path.suffix.lower() in PICKLE_SUFFIXES or _looks_pickled(path):
-            raise StoreError(f"{path}: pickled weights are refused; save them as {WEIGHTS_FILE}")
+            raise StoreError(
+                f"{path}: pickled weights are refused; `reward-service models convert DIR OUT` writes weights as "
+                f"{WEIGHTS_FILE}, runs nothing and leaves the rest out"
+            )
         if path.suffix.lower() in CODE_SUFFIXES:
             raise StoreError(f"{path}: code is refused")
         if path.suffix == ".json" and "auto_map" in read_json_object(path):

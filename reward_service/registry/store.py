@@ -22,6 +22,8 @@ from tokenizers import Tokenizer
 from reward_service.core.segment import SEGMENTER_VERSION
 from reward_service.errors import StoreError
 from reward_service.registry import files as model_files
+from reward_service.registry.architecture import read_config
+from reward_service.registry.checkpoint import check_checkpoint, complete_config
 from reward_service.registry.manifest import Manifest
 
 VERSION_LENGTH = 12
@@ -117,6 +119,7 @@ class Store:
         """Copy a model's files into the store as a version, then point aliases at it.
 
         A reader sees the whole version or none of it. The same content is the same version, whoever publishes it.
+        A config.json that lacks the `pad_token_id` that its model needs gets the tokenizer's.
 
         Args:
             files: A directory with config.json, model.safetensors, tokenizer.json and what else belongs to the model.
@@ -124,17 +127,22 @@ class Store:
             aliases: Names that point at this version from now on.
 
         Raises:
-            StoreError: A file is missing or refused, an alias is no alias, or the manifest needs another segmenter.
+            StoreError: A file is missing or refused, parts of the model do not fit each other, an alias is no alias, or
+                the manifest needs another segmenter.
         """
         for alias in aliases:
             _check_alias(alias)
         _check_segmenter(manifest)
         sources = [path for path in model_files.check_model_directory(files) if path.name not in _OWN_FILES]
+        config = complete_config(files, manifest)
+        check_checkpoint(files, manifest, config)
         model_dir = self._model_dir(manifest.name)
         model_dir.mkdir(parents=True, exist_ok=True)
         with model_files.staging(model_dir) as staged:
             for source in sources:
                 model_files.copy_durably(source, staged / source.name)
+            if config != read_config(files):
+                model_files.write_durably(staged / model_files.CONFIG_FILE, _pretty(config))
             text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
             model_files.write_durably(staged / model_files.MANIFEST_FILE, text.encode())
             digests = {path.name: model_files.sha256_of(path) for path in sorted(staged.iterdir())}
@@ -151,7 +159,8 @@ class Store:
             reference: `name` (its `latest`), `name@alias` or `name@version`.
 
         Raises:
-            StoreError: No such model, alias or version; or a file was changed, or is refused.
+            StoreError: No such model, alias or version; a file was changed, or is refused; or parts of the model do not
+                fit each other.
         """
         name, _, which = reference.partition("@")
         self._check_name(name)
@@ -159,6 +168,7 @@ class Store:
         published = self._read(name, version)
         model_files.check_model_directory(published.path)
         model_files.verify_files(published.path, _read_digests(published.path))
+        check_checkpoint(published.path, published.manifest, read_config(published.path))
         return published
 
     def list(self) -> list[Published]:
@@ -175,7 +185,13 @@ class Store:
         return found
 
     def point(self, name: str, version: str, aliases: Sequence[str]) -> None:
-        """Make aliases name a version from now on; other aliases stay."""
+        """Make aliases name a version from now on; other aliases stay.
+
+        Raises:
+            StoreError: An alias is no alias, or there is no such model.
+        """
+        for alias in aliases:
+            _check_alias(alias)
         model_dir = self._model_dir(name)
         with model_files.locked(model_dir):
             merged = {**self._aliases(name), **dict.fromkeys(aliases, version)}

@@ -18,7 +18,7 @@ from reward_service.core.encode import InputEncoder, InputSpec
 from reward_service.core.segment import SEGMENTER_VERSION
 from reward_service.domain import Encoded, Head
 from reward_service.errors import ConfigError
-from reward_service.registry.describe import position_limit
+from reward_service.registry.architecture import position_limit
 from reward_service.registry.files import CONFIG_FILE, check_directory, read_json_object, sha256_of
 from reward_service.registry.manifest import Manifest, SegmenterSpec
 from reward_service.registry.store import Published, Store

@@ -6,9 +6,10 @@ import pytest
 
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
+from reward_service.domain import Readout
 from reward_service.errors import StoreError
-from reward_service.registry.describe import class_labels, describe, find_ok_label, position_limit
-from reward_service.registry.manifest import Manifest
+from reward_service.registry.describe import describe, find_ok_label
+from reward_service.registry.manifest import Manifest, Scoring
 
 
 def described(files: Path, **changes: Any) -> Manifest:
@@ -27,6 +28,30 @@ def test_labels_and_length_come_from_the_config(files: Path) -> None:
     assert described(files, max_tokens=10, ok_label="error").ok_label == "error"
 
 
+def test_what_the_caller_says_goes_into_the_manifest(files: Path) -> None:
+    manifest = described(
+        files, template="{passage}", fields=("passage",), language="de", readout=Readout.AFTER, cut_field="passage"
+    )
+    assert (manifest.segmenter.language, manifest.readout, manifest.cut_field) == ("de", Readout.AFTER, "passage")
+    toxicity = described(files, kind=ModelKind.SEQUENCE_CLASSIFICATION, scoring=Scoring.PREFIX_DIFFERENCE)
+    assert toxicity.outputs[0].granularity is Granularity.SEQUENCE
+
+
+@pytest.mark.parametrize(("model_type", "readout"), [("bert", Readout.BEFORE), ("llama", Readout.AFTER)])
+def test_a_model_that_cannot_see_ahead_is_read_after_its_segments(
+    files: Path, model_type: str, readout: Readout
+) -> None:
+    (files / "config.json").write_text(json.dumps({"model_type": model_type}))
+    assert described(files).readout is readout
+
+
+def test_names_for_a_head_without_any(files: Path) -> None:
+    (files / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    assert described(files).labels == ("LABEL_0", "LABEL_1")
+    given = described(files, labels=("ok", "error"))
+    assert (given.labels, given.ok_label) == (("ok", "error"), "ok")
+
+
 def test_a_regressor_has_no_labels(files: Path) -> None:
     manifest = described(files, kind=ModelKind.SEQUENCE_REGRESSION, granularity=Granularity.SEQUENCE)
     assert (manifest.labels, manifest.ok_label) == ((), "")
@@ -35,10 +60,12 @@ def test_a_regressor_has_no_labels(files: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"max_tokens": 65}, "64 positions"),
         ({"ok_label": "fine"}, "ok_label"),
         ({"template": "{q!r}"}, "bare"),
-        ({"cut_field": "context"}, "exactly once"),
+        ({"template": "{question} {passage} {prompt}"}, "needs passage, which nobody sends"),
+        ({"template": "{question} {context}", "fields": ("question",)}, "needs context, which nobody sends"),
+        ({"language": "English"}, "no ISO 639 code"),
+        ({"kind": ModelKind.SEQUENCE_REGRESSION, "granularity": Granularity.SEQUENCE, "labels": ("a",)}, "no labels"),
         ({"kind": ModelKind.SEQUENCE_REGRESSION}, "whole sequence"),
         ({"name": "a b"}, "pattern"),
     ],
@@ -48,37 +75,7 @@ def test_faults_are_told(files: Path, changes: dict[str, Any], fault: str) -> No
         described(files, **changes)
 
 
-def test_a_broken_tokenizer_is_told(files: Path) -> None:
-    (files / "tokenizer.json").write_text("{}")
-    with pytest.raises(StoreError):
-        described(files)
-
-
-def test_labels_are_ordered_by_index_not_by_name() -> None:
-    names = {str(index): name for index, name in enumerate("zyxwvutsrqp")}
-    shuffled = dict(sorted(names.items()))  # "10" before "2"
-    assert class_labels({"id2label": shuffled}) == tuple("zyxwvutsrqp")
-    assert class_labels({}) == ("LABEL_0", "LABEL_1")
-
-
 def test_the_ok_label_is_found_by_name() -> None:
     assert find_ok_label(("OK", "error")) == "OK"
     assert find_ok_label(("F-ERR", "O")) == "O"
     assert find_ok_label(("LABEL_0", "LABEL_1")) == "LABEL_1"
-
-
-@pytest.mark.parametrize(
-    ("config", "limit"),
-    [
-        ({"model_type": "bert", "max_position_embeddings": 512}, 512),
-        # RoBERTa: 514 rows, of which those up to the pad id (1) are never positions.
-        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
-        ({"model_type": "longformer", "max_position_embeddings": 4098, "pad_token_id": 1}, 4096),
-        ({"model_type": "gpt2", "n_positions": 1024}, 1024),
-        ({"model_type": "t5", "n_positions": 512}, None),
-        ({"model_type": "deberta-v2", "max_position_embeddings": -1}, None),
-        ({}, None),
-    ],
-)
-def test_position_limits(config: dict[str, Any], limit: int | None) -> None:
-    assert position_limit(json.loads(json.dumps(config))) == limit

@@ -1,10 +1,16 @@
 import json
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from reward_proto.models import ModelKind
+from reward_proto.score import Granularity
 from reward_service.errors import StoreError
+from reward_service.registry.describe import describe
+from reward_service.registry.files import combined_digest, sha256_of
 from reward_service.registry.manifest import Manifest
 from reward_service.registry.store import Store
 
@@ -32,11 +38,13 @@ def test_the_same_content_is_the_same_version(tmp_path: Path, files: Path, manif
     assert [published.version for published in store.list()] == [first.version]
 
 
-def test_whatever_changes_a_score_changes_the_version(tmp_path: Path, files: Path, manifest: Manifest) -> None:
+def test_whatever_changes_a_score_changes_the_version(
+    tmp_path: Path, files: Path, manifest: Manifest, other_weights: bytes
+) -> None:
     store = Store(tmp_path / "store")
     versions = [store.publish(files, manifest).version]
     versions.append(store.publish(files, manifest.model_copy(update={"template": "{question}"})).version)
-    (files / "model.safetensors").write_bytes(b"\x03" + bytes(7) + b"{ }")
+    (files / "model.safetensors").write_bytes(other_weights)
     versions.append(store.publish(files, manifest).version)
     (files / "tokenizer.json").write_text((files / "tokenizer.json").read_text() + " ")
     versions.append(store.publish(files, manifest).version)
@@ -46,10 +54,10 @@ def test_whatever_changes_a_score_changes_the_version(tmp_path: Path, files: Pat
     assert {published.version for published in store.list()} == set(versions)
 
 
-def test_an_alias_moves_and_others_stay(tmp_path: Path, files: Path, manifest: Manifest) -> None:
+def test_an_alias_moves_and_others_stay(tmp_path: Path, files: Path, manifest: Manifest, other_weights: bytes) -> None:
     store = Store(tmp_path / "store")
     old = store.publish(files, manifest, ["latest", "stable"])
-    (files / "model.safetensors").write_bytes(b"\x03" + bytes(7) + b"{ }")
+    (files / "model.safetensors").write_bytes(other_weights)
     new = store.publish(files, manifest)
     assert store.resolve("relevance").version == new.version
     assert store.resolve("relevance@stable").version == old.version
@@ -67,10 +75,10 @@ def test_a_changed_file_is_refused_by_name(tmp_path: Path, files: Path, manifest
         store.resolve("relevance")
 
 
-def test_changed_digests_are_refused(tmp_path: Path, files: Path, manifest: Manifest) -> None:
+def test_changed_digests_are_refused(tmp_path: Path, files: Path, manifest: Manifest, other_weights: bytes) -> None:
     store = Store(tmp_path / "store")
     published = store.publish(files, manifest)
-    (published.path / "model.safetensors").write_bytes(b"\x03" + bytes(7) + b"{ }")
+    (published.path / "model.safetensors").write_bytes(other_weights)
     digests = json.loads((published.path / "digests.json").read_text())
     digests["model.safetensors"] = "0" * 64
     (published.path / "digests.json").write_text(json.dumps(digests))
@@ -221,10 +229,51 @@ def test_an_empty_store_lists_nothing(tmp_path: Path) -> None:
 
 
 def test_a_broken_tokenizer_is_told(tmp_path: Path, files: Path, manifest: Manifest) -> None:
-    (files / "tokenizer.json").write_text("{}")
     published = Store(tmp_path / "store").publish(files, manifest)
+    (published.path / "tokenizer.json").write_text("{}")
     with pytest.raises(StoreError, match=r"tokenizer\.json"):
         published.load_tokenizer()
+
+
+def test_what_does_not_fit_leaves_no_trace(tmp_path: Path, files: Path, manifest: Manifest) -> None:
+    store = Store(tmp_path / "store")
+    with pytest.raises(StoreError, match=r"model\.safetensors: classifier\.weight gives 2 logit\(s\), but .* 3 labels"):
+        store.publish(files, manifest.model_copy(update={"labels": ("error", "ok", "unsure")}))
+    assert store.list() == []
+
+
+def test_a_version_is_checked_again_at_loading(
+    tmp_path: Path, files: Path, manifest: Manifest, safetensors: Callable[..., bytes]
+) -> None:
+    """Its digests are those of what was published, by whomever; that they agree does not make it a model."""
+    store = Store(tmp_path / "store")
+    published = store.publish(files, manifest)
+    weights = safetensors(("classifier.weight", "F32", (2, 1), np.float32([1.0, np.nan]).tobytes()))
+    (published.path / "model.safetensors").write_bytes(weights)
+    digests = {
+        name: sha256_of(published.path / name) for name in json.loads((published.path / "digests.json").read_text())
+    }
+    (published.path / "digests.json").write_text(json.dumps(digests))
+    forged = combined_digest(digests)[:12]
+    published.path.rename(published.path.with_name(forged))
+    with pytest.raises(StoreError, match=rf"{forged}/model\.safetensors: classifier\.weight holds NaN"):
+        store.resolve(f"relevance@{forged}")
+
+
+def test_a_needed_pad_id_is_written_into_the_config(
+    tmp_path: Path, files: Path, safetensors: Callable[..., bytes]
+) -> None:
+    config = {"model_type": "llama", "vocab_size": 8, "num_labels": 1}
+    (files / "config.json").write_text(json.dumps(config))
+    (files / "model.safetensors").write_bytes(safetensors(("score.weight", "F32", (1, 4), bytes(16))))
+    manifest = describe(
+        files, name="m", kind=ModelKind.SEQUENCE_REGRESSION, granularity=Granularity.SEQUENCE, template="{prompt}"
+    )
+    published = Store(tmp_path / "store").publish(files, manifest)
+    written = json.loads((published.path / "config.json").read_text())
+    assert written == {**config, "pad_token_id": 0}  # The tokenizer has no padding; its separator stands in.
+    assert json.loads((files / "config.json").read_text()) == config
+    assert Store(tmp_path / "store").publish(published.path, manifest).version == published.version
 
 
 def test_what_a_killed_publisher_left_is_not_seen(tmp_path: Path, files: Path, manifest: Manifest) -> None:

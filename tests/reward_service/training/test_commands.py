@@ -84,9 +84,42 @@ def test_publish_then_list(trained: tuple[Path, Path], encoder_dir: Path, tmp_pa
     listed = json.loads(call("models", "list", "--store", store, "--json").stdout)
     assert [(model["name"], model["version"], model["aliases"]) for model in listed] == [("mine", version, ["latest"])]
     assert f"mine@{version} (latest)" in call("models", "list", "--store", store).stdout
+    moved = call("models", "alias", f"mine@{version}", "stable", "best", "--store", store)
+    assert moved.stdout.strip() == version
+    assert Store(store).resolve("mine@stable").aliases == ("best", "latest", "stable")
+    for bad in ("mine@elsewhere", "yours"):
+        assert call("models", "alias", bad, "stable", "--store", store).exit_code == 2
+    assert "is not an alias" in call("models", "alias", "mine", version, "--store", store).stderr
     refused = call("models", "publish", *given, "--kind", "sequence_regression", "--template", "q: {question}")
     assert refused.exit_code == 2
     assert "whole sequence" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (("--template", "{passage}"), "model: template '{passage}' needs passage, which nobody sends"),
+        (("--labels", "ok,error"), "config.json: its labels are, by index, error, ok; not ok, error"),
+        (("--labels", "a,b,c"), "model.safetensors: classifier.weight gives 2 logit(s), but the model has 3 labels"),
+        (("--language", "Klingon"), "model: language 'Klingon' is no ISO 639 code"),
+        (("--max-tokens", "97"), "config.json: has 96 positions, fewer than max_tokens 97"),
+    ],
+)
+def test_what_does_not_fit_is_not_published(
+    trained: tuple[Path, Path], tmp_path: Path, options: tuple[str, str], fault: str
+) -> None:
+    directory = tmp_path / "model"
+    directory.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        shutil.copyfile(Store(trained[1]).resolve("factuality").path / name, directory / name)
+    given = ("models", "publish", directory, "--name", "m", "--kind", "token_classification", "--template", "{prompt}")
+    result = call(*given, "--granularity", "sentence", "--store", tmp_path / "store", *options)
+    assert result.exit_code == 2
+    assert fault in result.stderr
+    sent = call(
+        *given, "--granularity", "sentence", "--store", tmp_path / "store", "--template", "{a}", "--fields", "a"
+    )
+    assert sent.exit_code == 0, sent.output
 
 
 def test_pickles_are_not_published(encoder_dir: Path, tmp_path: Path) -> None:
