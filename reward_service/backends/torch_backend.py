@@ -1,15 +1,14 @@
 """PyTorch: the reference path, and the one for a GPU or for bf16."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 from transformers.utils import logging as transformers_logging
 
 from reward_proto.models import ModelKind
+from reward_service.backends.classifier import load_classifier
 from reward_service.domain import Batch
 from reward_service.errors import ModelFailedError
 
@@ -29,6 +28,7 @@ class TorchBackend:
 
     Raises:
         ValueError: An unknown precision, or a device that this torch build lacks.
+        StoreError: Weights are missing.
         OSError: Files are missing.
     """
 
@@ -43,12 +43,8 @@ class TorchBackend:
         self._device = torch.device(device)
         torch.set_num_threads(threads)
         transformers_logging.disable_progress_bar()  # A server's log is no terminal.
-        is_span_model = kind is ModelKind.TOKEN_CLASSIFICATION
-        architecture: Any = AutoModelForTokenClassification if is_span_model else AutoModelForSequenceClassification
-        self._model = architecture.from_pretrained(
-            model_dir, use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype=DTYPES[precision]
-        )
-        self._model.to(self._device).eval()
+        self._model = load_classifier(model_dir, kind, dtype=DTYPES[precision])
+        self._model.to(self._device)
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
         """Compute logits; see `core.backend.Backend`."""

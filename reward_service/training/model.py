@@ -9,15 +9,23 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from reward_proto.models import ModelKind
+from reward_service.backends.classifier import adapt, architecture_for
 from reward_service.domain import Batch
 from reward_service.errors import StoreError
 from reward_service.registry.files import CONFIG_FILE, TOKENIZER_FILE, check_directory
 
-SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json")
+SIDE_FILES = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
 """Files of a tokenizer besides tokenizer.json, which are published with it for readers that want them."""
 
 
@@ -62,7 +70,7 @@ def build_model(
         pad_id: The tokenizer's id for padding.
         vocab_size: Ids that the tokenizer can give.
         seed: Draws the head's weights.
-        attention: transformers' attention implementation for training.
+        attention: transformers' attention implementation for training, where the architecture has it; eager otherwise.
 
     Raises:
         StoreError: The directory holds what must not be loaded, lacks weights of the encoder itself, or its
@@ -83,8 +91,9 @@ def build_model(
         raise StoreError(
             f"{encoder_dir / CONFIG_FILE}: {config.vocab_size} embeddings, but the tokenizer has {vocab_size} ids"
         )
-    is_span_model = kind is ModelKind.TOKEN_CLASSIFICATION
-    architecture: Any = AutoModelForTokenClassification if is_span_model else AutoModelForSequenceClassification
+    architecture = architecture_for(kind)
+    if not _can(architecture, config, attention):
+        attention = "eager"
     torch.manual_seed(seed)
     try:
         model, info = architecture.from_pretrained(
@@ -108,8 +117,17 @@ def build_model(
         raise StoreError(
             f"{encoder_dir}: weights of the encoder are missing: {', '.join(lost[:5])} ({len(lost)} in all)"
         )
+    adapt(model)
     module: nn.Module = model
     return module
+
+
+def _can(architecture: Any, config: Any, attention: str) -> bool:
+    """Whether a class of transformers has an attention implementation. Of the fused ones only torch's is asked for."""
+    try:
+        return attention != "sdpa" or bool(architecture._model_mapping[type(config)]._supports_sdpa)
+    except KeyError:  # Unknown to transformers, as the call that follows tells.
+        return True
 
 
 def save_model(model: Any, encoder_dir: Path, target: Path) -> None:

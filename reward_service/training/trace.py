@@ -2,13 +2,12 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from reward_proto.models import ModelKind
+from reward_service.backends.classifier import load_classifier
 from reward_service.backends.onnx_backend import OUTPUT
 from reward_service.errors import StoreError
 
@@ -28,22 +27,13 @@ def write_onnx(model_dir: Path, kind: ModelKind, target: Path) -> None:
     Raises:
         StoreError: The architecture cannot be traced.
     """
-    is_span_model = kind is ModelKind.TOKEN_CLASSIFICATION
-    architecture: Any = AutoModelForTokenClassification if is_span_model else AutoModelForSequenceClassification
-    model = architecture.from_pretrained(
-        model_dir,
-        attn_implementation="eager",
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-    )
+    model = load_classifier(model_dir, kind, attention="eager")
     input_ids = torch.ones((_TRACE_BATCH, _TRACE_TOKENS), dtype=torch.int64)
     attention_mask = torch.ones_like(input_ids)
     # With no pad in it a mask might be traced away.
     attention_mask[-1, -_TRACE_PADS:] = 0
     axes = {0: "batch", 1: "length"}
-    logits_axes = axes if is_span_model else {0: "batch"}
+    logits_axes = axes if kind is ModelKind.TOKEN_CLASSIFICATION else {0: "batch"}
     try:
         with warnings.catch_warnings(), torch.no_grad():
             # The tracer warns of every Python number it meets; the parity check finds those that matter.

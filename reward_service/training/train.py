@@ -18,8 +18,8 @@ from reward_service.core.encode import InputEncoder, InputSpec
 from reward_service.core.segment import SEGMENTER_VERSION
 from reward_service.domain import Encoded, Head
 from reward_service.errors import ConfigError
-from reward_service.registry.architecture import position_limit
-from reward_service.registry.files import CONFIG_FILE, check_directory, read_json_object, sha256_of
+from reward_service.registry.architecture import default_readout, position_limit, read_config
+from reward_service.registry.files import check_directory, sha256_of
 from reward_service.registry.manifest import Manifest, SegmenterSpec
 from reward_service.registry.store import Published, Store
 from reward_service.training import model as models
@@ -102,11 +102,13 @@ def train_one(
     """Train one model and publish it; see `train_models`."""
     settings = config.models[name]
     head = Head(settings.kind, LABELS, OK_LABEL) if settings.kind.is_classifier else Head(settings.kind)
-    limit = position_limit(read_json_object(config.encoder / CONFIG_FILE))
+    encoder_config = read_config(config.encoder)
+    limit = position_limit(encoder_config)
     if limit is not None and settings.training.max_tokens > limit:
         raise ConfigError(name, [f"max_tokens {settings.training.max_tokens} is over the encoder's {limit} positions"])
     tokenizer = models.load_tokenizer(config.encoder)
-    spec = InputSpec(settings.template, (settings.kind,), settings.training.max_tokens, settings.cut_field)
+    readout = default_readout(encoder_config)
+    spec = InputSpec(settings.template, (settings.kind,), settings.training.max_tokens, settings.cut_field, readout)
     encoder = InputEncoder(tokenizer, spec)
     objective, responses = build_objective(settings, head, encoder, train, dev)
     device = torch.device(_device(config.device))
@@ -132,6 +134,7 @@ def train_one(
         ok_label=head.ok_label,
         max_tokens=settings.training.max_tokens,
         cut_field=settings.cut_field,
+        readout=readout,
         segmenter=SegmenterSpec(version=SEGMENTER_VERSION),
         calibration=calibrate(backend, head, responses, encoder.pad_id),
         metrics={key: value for key, value in metrics.items() if value is not None},
