@@ -1,0 +1,299 @@
+"""Every architecture in miniature: trained, published, exported, and served over HTTP on torch and on ONNX Runtime."""
+
+import asyncio
+import json
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+import transformers
+from prometheus_client import CollectorRegistry
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from reward_proto import ScoreReply
+from reward_proto.models import ModelKind
+from reward_proto.score import Granularity
+from reward_service.backends.torch_backend import TorchBackend
+from reward_service.config import Batching, Limits, ModelSettings, load_settings
+from reward_service.core.encode import InputEncoder
+from reward_service.core.scorer import Scorer
+from reward_service.core.segment import segment_text
+from reward_service.domain import Readout, TextItem
+from reward_service.registry.describe import describe
+from reward_service.registry.store import Store
+from reward_service.serve import load_source
+from reward_service.training.config import TrainConfig
+from reward_service.training.export_onnx import export_onnx
+from reward_service.training.scoring import score_all
+from reward_service.training.train import train_models
+from reward_service.web.app import create_app
+from reward_service.web.metrics import Metrics
+
+TOLERANCE = 1e-5
+MAX_TOKENS = 96
+WORDS = ["question", ":", "context", "answer", "what", "colour", "is", "the", "?", ".", ",", "thing", "it", "of"]
+WORDS += ["nobody", "knows", "much", "about", "that", "here"]
+COLOURS = ["red", "blue", "green", "amber"]
+ENCODER_MARKS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+SIZES = {
+    "vocab_size": 48,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "initializer_range": 0.2,
+}
+MARK_IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How one is made small.
+
+    Attributes:
+        config: Of its smallest model. Windows are shorter than the texts, so that they matter.
+        marks: Special tokens; an encoder's tokenizer puts the last two around a text, a decoder's the first before it.
+        begins: Whether a decoder's tokenizer does so.
+    """
+
+    config: Any
+    marks: tuple[str, ...] = tuple(ENCODER_MARKS)
+    begins: bool = True
+
+    @property
+    def is_decoder(self) -> bool:
+        return self.marks != tuple(ENCODER_MARKS)
+
+
+def architectures() -> dict[str, Architecture]:
+    positions = {"max_position_embeddings": MAX_TOKENS}
+    shifted = {"max_position_embeddings": MAX_TOKENS + 1, "type_vocab_size": 1}  # RoBERTa's start after the pad's id.
+    deberta = {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 8,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "position_biased_input": False,
+    }
+    modern = {"local_attention": 8, "global_attn_every_n_layers": 2, "cls_token_id": 2, "sep_token_id": 3}
+    grouped = {"num_key_value_heads": 1}
+    llama = {"bos_token_id": 0, "eos_token_id": 1}  # As many of them come, without a token for padding.
+    qwen = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
+    window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
+    llama_marks, qwen_marks = ("<s>", "</s>", "<unk>"), ("<|endoftext|>", "<|im_end|>", "<|im_start|>")
+    return {
+        "bert": Architecture(transformers.BertConfig(**SIZES, **MARK_IDS, **NO_DROPOUT, **positions)),
+        "roberta": Architecture(transformers.RobertaConfig(**SIZES, **MARK_IDS, **NO_DROPOUT, **shifted)),
+        "deberta-v2": Architecture(
+            transformers.DebertaV2Config(**SIZES, **MARK_IDS, **NO_DROPOUT, **positions, **deberta)
+        ),
+        "modernbert": Architecture(transformers.ModernBertConfig(**SIZES, **MARK_IDS, **positions, **modern)),
+        "longformer": Architecture(
+            transformers.LongformerConfig(
+                **SIZES, **MARK_IDS, **NO_DROPOUT, **shifted, attention_window=[8, 16], sep_token_id=3
+            )
+        ),
+        "llama": Architecture(transformers.LlamaConfig(**SIZES, **positions, **grouped, **llama), llama_marks),
+        "qwen2": Architecture(
+            transformers.Qwen2Config(**SIZES, **positions, **grouped, **qwen, **window), qwen_marks, False
+        ),
+        "qwen3": Architecture(
+            transformers.Qwen3Config(**SIZES, **positions, **grouped, **qwen, head_dim=8), qwen_marks, False
+        ),
+    }
+
+
+def make_tokenizer(architecture: Architecture) -> Tokenizer:
+    marks = list(architecture.marks)
+    vocabulary = {word: index for index, word in enumerate([*marks, *WORDS, *COLOURS])}
+    unknown = next((mark for mark in ("[UNK]", "<unk>") if mark in marks), marks[0])
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(marks)
+    if not architecture.is_decoder:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    elif architecture.begins:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A store with a span model and a sequence model of one architecture, each with its export."""
+
+    architecture: Architecture
+    store: Store
+    items: list[TextItem]
+
+
+@pytest.fixture(scope="module", params=list(architectures()))
+def trained(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, feedback_files: tuple[Path, Path]
+) -> Trained:
+    architecture = architectures()[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
+    transformers.AutoModel.from_config(architecture.config).save_pretrained(folder / "encoder")
+    make_tokenizer(architecture).save(str(folder / "encoder" / "tokenizer.json"))
+    common = {"template": "question: {question} context: {context} answer:"}
+    content = {
+        "store": str(folder / "store"),
+        "encoder": str(folder / "encoder"),
+        "threads": 1,
+        "device": "cpu",
+        "data": {"train": [str(feedback_files[0])], "dev": [str(feedback_files[1])]},
+        "training": {"epochs": 1, "batch_size": 16, "learning_rate": 5e-3, "max_tokens": MAX_TOKENS},
+        "models": {
+            "spans": {
+                **common,
+                "kind": "token_classification",
+                "granularity": "sentence",
+                "error_types": ["Unverifiable"],
+            },
+            "whole": {**common, "kind": "sequence_regression", "granularity": "sequence", "pairs": "preference"},
+        },
+    }
+    (folder / "train.yaml").write_text(json.dumps(content))
+    train_models(load_settings(folder / "train.yaml", TrainConfig))
+    store = Store(folder / "store")
+    # Of several lengths, so that a batch of them is padded.
+    draw = random.Random(0)
+    texts = ["", "Amber.", *(" ".join(draw.choices([*WORDS, *COLOURS], k=count)) for count in range(2, 60, 4))]
+    fields = {"question": "What is the colour of the thing?", "context": "The thing is here."}
+    items = [TextItem("", text, fields) for text in texts]
+    for name in ("spans", "whole"):
+        export_onnx(store, store.resolve(name))
+    return Trained(architecture, store, items)
+
+
+class Service:
+    """The real app over both models on one runtime, in this process."""
+
+    def __init__(self, store: Store, runtime: str) -> None:
+        metrics = Metrics(CollectorRegistry(), 4)
+        pool = ThreadPoolExecutor(1)
+        batching = Batching(threads=1, max_batch_tokens=65536, max_padding=0.99)  # All items of a request in one batch.
+        wanted = [ModelSettings.model_validate({"name": name, "runtime": runtime}) for name in ("spans", "whole")]
+        self._sources = [load_source(store, model, Limits(), batching, pool, metrics) for model in wanted]
+        self._app = create_app(Scorer(self._sources, pool), metrics, max_items=256, max_body_bytes=1 << 20)
+        for source in self._sources:
+            source.start()
+
+    def score(self, items: list[TextItem]) -> list[list[float]]:
+        """Every number of each item, over HTTP."""
+        body = {"items": [{"prompt": "", "response": item.response, "fields": item.fields} for item in items]}
+
+        async def post() -> httpx.Response:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url="http://service") as client:
+                return await client.post("/v1/score", json=body)
+
+        reply = asyncio.run(post())
+        assert reply.status_code == 200, reply.text
+        numbers = []
+        for result in ScoreReply.model_validate_json(reply.content).results:
+            spans, whole = result.scores["spans"], result.scores["whole"]
+            assert spans.error is None
+            assert whole.error is None
+            numbers.append([*(segment.score for segment in spans.segments or []), whole.sequence_score or 0.0])
+        return numbers
+
+    def close(self) -> None:
+        for source in self._sources:
+            source.close(20.0)
+
+
+@pytest.fixture(scope="module", params=["torch", "onnxruntime"])
+def service(request: pytest.FixtureRequest, trained: Trained) -> Iterator[Service]:
+    running = Service(trained.store, request.param)
+    yield running
+    running.close()
+
+
+def evaluated(trained: Trained) -> list[list[float]]:
+    """The same numbers as `reward-service evaluate` computes them, on torch."""
+    numbers: list[list[float]] = [[] for _ in trained.items]
+    for name in ("spans", "whole"):
+        published = trained.store.resolve(name)
+        manifest = published.manifest
+        encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
+        encoded = [encoder.encode(item, [segment_text(item.response, manifest.granularity)]) for item in trained.items]
+        backend = TorchBackend(published.path, manifest.kind, threads=1)
+        (scores,) = score_all(backend, manifest.logit_heads, encoded, encoder.pad_id)
+        for row, score in zip(numbers, scores, strict=True):
+            if manifest.kind is ModelKind.TOKEN_CLASSIFICATION:
+                row.extend(segment.score for segment in score.segments)
+            else:
+                row.append(score.sequence_score or 0.0)
+    return numbers
+
+
+def assert_close(got: list[list[float]], expected: list[list[float]]) -> None:
+    assert [len(row) for row in got] == [len(row) for row in expected]
+    for one, two in zip(got, expected, strict=True):
+        assert one == pytest.approx(two, abs=TOLERANCE, rel=0)
+
+
+def test_the_service_gives_what_evaluate_computes(service: Service, trained: Trained) -> None:
+    expected = evaluated(trained)
+    assert len({tuple(row) for row in expected}) == len(expected), "the models must tell responses apart"
+    assert_close(service.score(trained.items), expected)
+
+
+def test_a_batch_changes_no_score(service: Service, trained: Trained) -> None:
+    together = service.score(trained.items)
+    alone = [service.score([item])[0] for item in trained.items[::4]]
+    assert_close(alone, together[::4])
+
+
+def test_the_manifest_says_where_segments_are_read(trained: Trained) -> None:
+    manifest = trained.store.resolve("spans").manifest
+    assert manifest.readout is (Readout.AFTER if trained.architecture.is_decoder else Readout.BEFORE)
+
+
+def test_a_segments_score_knows_its_own_words(trained: Trained) -> None:
+    """One that is read where the model cannot see the segment would not move with it."""
+    published = trained.store.resolve("spans")
+    encoder = InputEncoder(published.load_tokenizer(), published.manifest.input_spec)
+    backend = TorchBackend(published.path, ModelKind.TOKEN_CLASSIFICATION, threads=1)
+    fields = trained.items[0].fields
+    encoded = []
+    for last in ("red", "amber"):
+        item = TextItem("", f"It is here. It is {last}", fields)
+        encoded.append(encoder.encode(item, [segment_text(item.response, published.manifest.granularity)]))
+    ((one, two),) = score_all(backend, published.manifest.logit_heads, encoded, encoder.pad_id)
+    assert abs(one.segments[-1].score - two.segments[-1].score) > TOLERANCE
+
+
+def test_a_decoder_from_elsewhere_without_an_id_for_padding(tmp_path: Path) -> None:
+    """A sequence classifier, which transformers itself runs one text at a time only, without such an id."""
+    architecture = architectures()["llama"]
+    architecture.config.num_labels = 3
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_config(architecture.config)
+    model.save_pretrained(tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["pad_token_id"] is None
+    make_tokenizer(architecture).save(str(tmp_path / "model" / "tokenizer.json"))
+    common = {"kind": ModelKind.SEQUENCE_CLASSIFICATION, "granularity": Granularity.SEQUENCE, "template": "{prompt}"}
+    manifest = describe(tmp_path / "model", name="m", labels=("bad", "so-so", "good"), **common)
+    store = Store(tmp_path / "store")
+    published = store.publish(tmp_path / "model", manifest)
+    assert export_onnx(store, published)[1].label_flips == 0
+    encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
+    items = [TextItem("it", text) for text in ("", "red .", "nobody knows much about that thing here .")]
+    encoded = [encoder.encode(item, [segment_text(item.response, manifest.granularity)]) for item in items]
+    backend = TorchBackend(published.path, manifest.kind, threads=1)
+    (together,) = score_all(backend, manifest.logit_heads, encoded, encoder.pad_id)
+    alone = [score_all(backend, manifest.logit_heads, [item], encoder.pad_id)[0][0] for item in encoded]
+    assert_close([[one.sequence_score or 0.0] for one in alone], [[one.sequence_score or 0.0] for one in together])
+    assert len({one.sequence_score for one in together}) == 3
