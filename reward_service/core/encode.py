@@ -29,7 +29,7 @@ MAX_CACHED_CHARS = 16_384
 """Longer prefixes are not kept, so that a caller cannot fill the memory with them."""
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SEPARATORS = ("[SEP]", "</s>", "<sep>", "<eos>", "<|endoftext|>")
+_SEPARATORS = ("[SEP]", "</s>", "<sep>", "<eos>", "<|endoftext|>", "<|end_of_text|>")
 _PADS = ("[PAD]", "<pad>", "<|padding|>", "<|pad|>")
 
 
@@ -87,7 +87,8 @@ class InputEncoder:
     """Turns segmented responses into one model's inputs. Safe to use from several threads.
 
     The separator is the token that the tokenizer's post-processor ends an input with (BERT's [SEP], RoBERTa's and
-    T5's </s>), or else a separator or end token by its usual name.
+    T5's </s>), or else a separator or end token by its usual name. Padding is the token of a usual name for it, or else
+    what the tokenizer is set to pad with, or else the separator.
     """
 
     def __init__(self, tokenizer: Tokenizer, spec: InputSpec) -> None:
@@ -96,6 +97,7 @@ class InputEncoder:
         Raises:
             ValueError: The template or `cut_field` is malformed, or the tokenizer has no separator.
         """
+        padding = tokenizer.padding
         tokenizer.no_padding()
         tokenizer.no_truncation()
         # Text such as "[SEP]" in a response stays text: it must not add a separator and shift the read-outs.
@@ -111,6 +113,8 @@ class InputEncoder:
         if separator_id is None:
             raise ValueError("the tokenizer adds no end token and has no known separator")
         pad_id = _first_known(tokenizer, _PADS)
+        if pad_id is None and padding is not None:
+            pad_id = int(padding["pad_id"])
         self.separator_id = separator_id
         self.pad_id = separator_id if pad_id is None else pad_id
         self._cached_prefix = lru_cache(maxsize=PREFIX_CACHE_SIZE)(self._tokenize_prefix)

@@ -95,10 +95,7 @@ def check_tokenizer(directory: Path, config: dict[str, Any], manifest: Manifest)
             separator, is not the one that vocab.txt is of, or the template is malformed.
     """
     path = directory / TOKENIZER_FILE
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise StoreError(f"{path}: {error}") from error
+    tokenizer = read_tokenizer(directory)
     ids = tokenizer.get_vocab()
     largest = max(ids.values(), default=-1)
     embeddings = config.get("vocab_size")
@@ -125,6 +122,24 @@ def check_tokenizer(directory: Path, config: dict[str, Any], manifest: Manifest)
                 f"{path}: is not this model's: {key} {number} of {CONFIG_FILE} is {name}, which is no special token"
             )
     return encoder
+
+
+def read_tokenizer(directory: Path) -> Tokenizer:
+    """A model's tokenizer, set to pad with config.json's `pad_token_id` where that is a special token of it.
+
+    Raises:
+        StoreError: tokenizer.json or config.json cannot be read.
+    """
+    path = directory / TOKENIZER_FILE
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise StoreError(f"{path}: {error}") from error
+    number = read_config(directory).get("pad_token_id")
+    token = tokenizer.get_added_tokens_decoder().get(number) if isinstance(number, int) else None
+    if token is not None and token.special:
+        tokenizer.enable_padding(pad_id=number, pad_token=token.content)
+    return tokenizer
 
 
 def complete_config(directory: Path, manifest: Manifest) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from reward_service.core.segment import SEGMENTER_VERSION
 from reward_service.errors import StoreError
 from reward_service.registry import files as model_files
 from reward_service.registry.architecture import read_config
-from reward_service.registry.checkpoint import check_checkpoint, complete_config
+from reward_service.registry.checkpoint import check_checkpoint, complete_config, read_tokenizer
 from reward_service.registry.manifest import Manifest
 
 VERSION_LENGTH = 12
@@ -74,11 +74,7 @@ class Published:
         Raises:
             StoreError: tokenizer.json cannot be read.
         """
-        path = self.path / model_files.TOKENIZER_FILE
-        try:
-            return Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise StoreError(f"{path}: {error}") from error
+        return read_tokenizer(self.path)
 
     def export_path(self, runtime: str) -> Path:
         """Where an export of this version for a runtime, such as `onnxruntime-fp32`, lies or would lie."""

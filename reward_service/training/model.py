@@ -16,6 +16,7 @@ from reward_proto.models import ModelKind
 from reward_service.backends.classifier import adapt, architecture_for
 from reward_service.domain import Batch
 from reward_service.errors import StoreError
+from reward_service.registry.checkpoint import read_tokenizer
 from reward_service.registry.files import CONFIG_FILE, TOKENIZER_FILE, check_directory
 
 SIDE_FILES = (
@@ -42,11 +43,7 @@ def load_tokenizer(encoder_dir: Path) -> Tokenizer:
         StoreError: It is missing or malformed, or the directory holds what must not be loaded.
     """
     check_directory(encoder_dir)
-    path = encoder_dir / TOKENIZER_FILE
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise StoreError(f"{path}: {error}") from error
+    return read_tokenizer(encoder_dir)
 
 
 def build_model(

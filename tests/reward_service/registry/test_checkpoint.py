@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from reward_proto.models import ModelKind
+from reward_service.core.encode import InputEncoder, InputSpec
 from reward_service.domain import Readout
 from reward_service.errors import StoreError
 from reward_service.registry.architecture import read_config
-from reward_service.registry.checkpoint import check_checkpoint
+from reward_service.registry.checkpoint import check_checkpoint, read_tokenizer
 from reward_service.registry.manifest import Manifest
 
 
@@ -107,17 +108,21 @@ def test_a_decoder_that_reads_its_last_token_needs_the_id_that_inputs_are_padded
     files: Path, manifest: Manifest
 ) -> None:
     reader = manifest.model_copy(update={"kind": ModelKind.SEQUENCE_CLASSIFICATION, "granularity": "sequence"})
-    with_token(with_config(files, model_type="qwen2"), "[CLS]", 4)
+    with_token(with_token(with_config(files, model_type="qwen2"), "[CLS]", 4), "[PAD]", 3)
     assert refused(files, reader) == (
-        "config.json: has no pad_token_id, so that scores would depend on the batch; the tokenizer's is 0"
+        "config.json: has no pad_token_id, so that scores would depend on the batch; the tokenizer's is 3"
     )
     with_config(files, pad_token_id=4)
-    assert refused(files, reader) == "config.json: pad_token_id is 4, but the tokenizer pads with 0"
-    with_config(files, pad_token_id=0)
+    assert refused(files, reader) == "config.json: pad_token_id is 4, but the tokenizer pads with 3"
+    with_config(files, pad_token_id=3)
     check_checkpoint(files, reader, read_config(files))
-    # A span model is read by place, and never looks at padding.
-    spans = manifest.model_copy(update={"readout": Readout.AFTER})
-    check_checkpoint(with_config(files, pad_token_id=4), spans, read_config(files))
+
+
+def test_inputs_are_padded_with_the_configs_token_where_the_tokenizer_names_none(files: Path) -> None:
+    with_config(with_token(files, "<|eot|>", 4), pad_token_id=4)
+    assert read_tokenizer(files).padding["pad_id"] == 4
+    assert InputEncoder(read_tokenizer(files), InputSpec("", (ModelKind.SEQUENCE_REGRESSION,), 9)).pad_id == 4
+    assert read_tokenizer(with_config(files, pad_token_id=1)).padding is None  # A word.
 
 
 @pytest.mark.parametrize(
