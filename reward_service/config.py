@@ -1,13 +1,25 @@
 """Settings of the service. A file is read whole, checked whole, and every fault in it is reported at once."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Discriminator,
+    Field,
+    FiniteFloat,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from reward_service.errors import ConfigError
+from reward_service.text_rewards.settings import CallableSettings, JudgeSettings, PerspectiveSettings, Section
 
 REFERENCE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[A-Za-z0-9_.-]{1,64})?$"
 """`name`, `name@alias` or `name@version`."""
@@ -40,20 +52,18 @@ PRECISIONS: dict[Runtime, frozenset[Precision]] = {
 """What each runtime can compute in."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ModelSettings(_Section):
-    """One model to serve.
+class ModelSettings(Section):
+    """One model of the store to serve.
 
     Attributes:
+        source: Where the scores come from; `store` when absent.
         name: `name`, `name@alias` or `name@version` in the store.
         runtime: `auto` takes the ONNX export where there is one, and torch otherwise.
         precision: `bf16` needs torch, `int8` an int8 export.
         device: `cpu`, `cuda` or `cuda:N`.
     """
 
+    source: Literal["store"] = "store"
     name: str = Field(pattern=REFERENCE_PATTERN)
     runtime: Runtime = Runtime.AUTO
     precision: Precision = Precision.FP32
@@ -73,7 +83,32 @@ class ModelSettings(_Section):
         return self.name.partition("@")[0]
 
 
-class Limits(_Section):
+_TAG = "source="
+"""Begins what pydantic names the kinds of entries by, so that `_place` can tell it from a setting."""
+
+_UNKNOWN_SOURCE = "unknown_source"
+
+
+def _kind_of_entry(entry: Any) -> str:
+    given = entry.get("source", "store") if isinstance(entry, dict) else getattr(entry, "source", "store")
+    return f"{_TAG}{given}"
+
+
+AnyModelSettings = Annotated[
+    Annotated[ModelSettings, Tag(f"{_TAG}store")]
+    | Annotated[PerspectiveSettings, Tag(f"{_TAG}perspective")]
+    | Annotated[JudgeSettings, Tag(f"{_TAG}judge")]
+    | Annotated[CallableSettings, Tag(f"{_TAG}callable")],
+    Discriminator(
+        _kind_of_entry,
+        custom_error_type=_UNKNOWN_SOURCE,
+        custom_error_message="must be store, perspective, judge or callable",
+    ),
+]
+"""One entry of `models`."""
+
+
+class Limits(Section):
     """What one caller, and all of them together, may ask for.
 
     Attributes:
@@ -97,7 +132,7 @@ class Limits(_Section):
         return self
 
 
-class Batching(_Section):
+class Batching(Section):
     """How work is put together and spread over the cores.
 
     Attributes:
@@ -115,7 +150,7 @@ class Batching(_Section):
     encode_threads: int = Field(default=2, ge=1)
 
 
-class Drain(_Section):
+class Drain(Section):
     """How the service ends after SIGTERM.
 
     Attributes:
@@ -127,7 +162,7 @@ class Drain(_Section):
     timeout_s: float = Field(default=30.0, gt=0)
 
 
-class Compat(_Section):
+class Compat(Section):
     """Reserved for the protocols of existing trainers.
 
     Attributes:
@@ -137,7 +172,7 @@ class Compat(_Section):
     weights: dict[str, FiniteFloat] = Field(default_factory=dict)
 
 
-class ServiceSettings(_Section):
+class ServiceSettings(Section):
     """The file that `reward-service serve --config` reads.
 
     Attributes:
@@ -155,7 +190,7 @@ class ServiceSettings(_Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     store: Path
-    models: tuple[ModelSettings, ...]
+    models: tuple[AnyModelSettings, ...]
     limits: Limits = Limits()
     batching: Batching = Batching()
     drain: Drain = Drain()
@@ -164,7 +199,7 @@ class ServiceSettings(_Section):
 
     @field_validator("models")
     @classmethod
-    def _names_are_unique(cls, models: tuple[ModelSettings, ...]) -> tuple[ModelSettings, ...]:
+    def _names_are_unique(cls, models: tuple[AnyModelSettings, ...]) -> tuple[AnyModelSettings, ...]:
         if not models:  # Not `min_length`, which counts valid entries and so complains of a faulty one twice.
             raise ValueError("at least one model is needed")
         names = [model.served_name for model in models]
@@ -200,11 +235,28 @@ def load_settings(path: Path, schema: type[S]) -> S:
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        faults = [f"{_place(fault['loc'])}{fault['msg']}" for fault in error.errors(include_url=False)]
+        faults = [f"{_place(fault)}{fault['msg']}" for fault in error.errors(include_url=False)]
         raise ConfigError(str(path), faults) from error
 
 
-def _place(location: tuple[int | str, ...]) -> str:
+def read_key(variable: str) -> str:
+    """A secret from the environment.
+
+    Args:
+        variable: Its name.
+
+    Raises:
+        ValueError: It is not set, or blank.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ValueError(f"the environment variable {variable} is not set")
+    return key
+
+
+def _place(fault: ErrorDetails) -> str:
     """`("models", 0, "runtime")` as `models[0].runtime: `; nothing for the file as a whole."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    location = [*fault["loc"], *(["source"] if fault["type"] == _UNKNOWN_SOURCE else [])]
+    shown = [part for part in location if not str(part).startswith(_TAG)]
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in shown)
     return f"{text.lstrip('.')}: " if text else ""

@@ -22,7 +22,9 @@ from reward_service.core.token_queue import TokenQueue
 from reward_service.core.worker import Entry, Telemetry, Worker
 from reward_service.domain import ModelCard
 from reward_service.errors import StoreError
+from reward_service.registry.manifest import Scoring
 from reward_service.registry.store import Published, Store
+from reward_service.sources import by_prefix_difference, text_sources
 from reward_service.web.app import create_app
 from reward_service.web.metrics import Metrics
 from reward_service.web.server import run
@@ -34,6 +36,7 @@ def serve(settings: ServiceSettings) -> None:
     """Load every model, then serve until a signal.
 
     Raises:
+        ConfigError: A key, a function or a package that the settings name is not there.
         StoreError: A model is missing, changed or refused, or its runtime cannot be used.
         ModelFailedError: A model does not run.
         OSError: The address cannot be bound.
@@ -42,7 +45,13 @@ def serve(settings: ServiceSettings) -> None:
     metrics = Metrics(CollectorRegistry(), limits.max_client_jobs)
     store = Store(settings.store)
     pool = make_pool(settings.batching)
-    sources = [load_source(store, model, limits, settings.batching, pool, metrics) for model in settings.models]
+    texts = text_sources(settings.models, max_queue_items=limits.max_queue_items, telemetry=metrics)
+    sources = [
+        load_source(store, model, limits, settings.batching, pool, metrics)
+        if isinstance(model, ModelSettings)
+        else texts[index]
+        for index, model in enumerate(settings.models)
+    ]
     check_names(sources)
     scorer = Scorer(sources, pool)
     app = create_app(scorer, metrics, max_items=limits.max_items, max_body_bytes=limits.max_body_bytes)
@@ -79,8 +88,8 @@ def check_names(sources: Sequence[ScoreSource]) -> None:
 
 def load_source(
     store: Store, wanted: ModelSettings, limits: Limits, batching: Batching, pool: Executor, telemetry: Telemetry
-) -> EncoderSource:
-    """Load and warm one model; its worker is not started.
+) -> ScoreSource:
+    """Load and warm one model of the store; its worker is not started.
 
     Raises:
         StoreError: It is missing, changed or refused, or its runtime cannot be used.
@@ -109,7 +118,7 @@ def load_source(
         backend.runtime,
         time.monotonic() - begin_s,
     )
-    return EncoderSource(
+    source = EncoderSource(
         _cards(published, backend.runtime),
         encoder,
         worker,
@@ -117,6 +126,9 @@ def load_source(
         max_queue_items=limits.max_queue_items,
         telemetry=telemetry,
     )
+    if manifest.scoring is Scoring.PREFIX_DIFFERENCE:
+        return by_prefix_difference(source, manifest.granularity)
+    return source
 
 
 def _cards(published: Published, runtime: str) -> list[ModelCard]:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reward_service.config import Precision, Runtime, ServiceSettings, load_settings
+from reward_service.config import Precision, Runtime, ServiceSettings, load_settings, read_key
 from reward_service.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -99,6 +99,49 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, change: dict[str, Any],
     assert told in fault
 
 
+def test_faults_of_every_source_have_their_plain_place(tmp_path: Path) -> None:
+    told = faults(
+        tmp_path,
+        {
+            "store": "s",
+            "models": [
+                {"source": "perspective", "name": "toxicity", "requests_per_s": 0, "key": "secret"},
+                {"source": "judge", "name": "judge", "base_url": "http://h/v1", "model": "m", "labels": {"bad": "x"}},
+                {"source": "callable", "name": "mine", "function": "os.system", "kind": "classifier"},
+                {"source": "magic", "name": "x"},
+                "relevance",
+                {"name": "relevance", "runtime": "tensorrt"},
+            ],
+        },
+    )
+    assert [fault.split(": ")[0] for fault in told] == [
+        "models[0].requests_per_s",
+        "models[0].key",
+        "models[1].labels",
+        "models[2].function",
+        "models[3].source",
+        "models[4]",
+        "models[5].runtime",
+    ]
+    assert "store, perspective, judge or callable" in told[4]
+
+
+def test_names_and_weights_hold_over_all_sources(tmp_path: Path) -> None:
+    mine = {"source": "callable", "name": "mine", "function": "a:b", "kind": "regression"}
+    settings = load(tmp_path, {"store": "s", "models": [{"name": "a@x"}, mine], "compat": {"weights": {"mine": 2.0}}})
+    assert [model.served_name for model in settings.models] == ["a", "mine"]
+    assert "served twice: mine" in faults(tmp_path, {"store": "s", "models": [{"name": "mine@x"}, mine]})[0]
+
+
+def test_a_key_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", " secret\n")
+    assert read_key("SOME_KEY") == "secret"
+    for blank in ("", "  "):
+        monkeypatch.setenv("SOME_KEY", blank)
+        with pytest.raises(ValueError, match="SOME_KEY is not set"):
+            read_key("SOME_KEY")
+
+
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
     assert faults(tmp_path, "- a\n") == ["the file must hold a mapping"]
     assert faults(tmp_path, "") == ["the file must hold a mapping"]
@@ -131,6 +174,8 @@ def test_every_setting_is_documented() -> None:
     def paths(node: dict[str, Any], prefix: str) -> set[str]:
         if "$ref" in node:
             return paths(schema["$defs"][node["$ref"].rpartition("/")[2]], prefix)
+        if "oneOf" in node:  # The rewards that are not encoders have a page of their own.
+            return paths({"$ref": "#/$defs/ModelSettings"}, prefix)
         if node.get("type") == "array":
             return paths(node["items"], f"{prefix}[]")
         if "properties" in node:

@@ -1,0 +1,278 @@
+"""Rewards that read the text itself, not token ids: a remote API, a language model as judge, a function.
+
+Each has a thread with an event loop of its own, so that code which blocks its loop blocks nobody else's. What one item
+runs into stands in that item's place.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from reward_proto.score import Granularity
+from reward_service.core.source import SourceOutcome, or_late, spans_for
+from reward_service.core.text_reward import Result, TextReward, check_result
+from reward_service.core.worker import BatchReport, Telemetry
+from reward_service.domain import ItemScore, ModelCard, Segmented, TextItem
+from reward_service.errors import ModelFailedError, OverloadedError, PayloadTooLargeError, ServiceError
+
+logger = logging.getLogger(__name__)
+
+DURATION_SMOOTHING = 0.2
+"""Weight of the newest call in the moving average of an item's duration."""
+
+
+@dataclass(slots=True)
+class _Request:
+    """One request, as its scores come in."""
+
+    deadline_s: float | None
+    results: list[Result | None]
+    tokenize_s: float = 0.0
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+    enqueued_s: float = field(default_factory=time.monotonic)
+
+
+@dataclass(slots=True)
+class _Group:
+    """Responses of one request that are scored in one call, with their places in it."""
+
+    request: _Request
+    places: list[int]
+    responses: list[Segmented]
+    waits: bool = True
+
+
+class TextSource:
+    """Serves one `TextReward` as one named model. Its `score` may be called on any event loop.
+
+    Args:
+        card: The model.
+        reward: Gives the scores; closed with the source.
+        concurrency: Calls of the reward that may be under way at a time.
+        batch_items: Responses of one call. One that fails is made again for each response alone.
+        max_queue_items: Items that may wait for their call.
+        telemetry: Is told of each call.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        reward: TextReward,
+        *,
+        concurrency: int,
+        batch_items: int = 1,
+        max_queue_items: int,
+        telemetry: Telemetry,
+    ) -> None:
+        self.cards = (card,)
+        self._card = card
+        self._reward = reward
+        self._concurrency = concurrency
+        self._batch_items = batch_items
+        self._max_queue_items = max_queue_items
+        self._telemetry = telemetry
+        self._waiting = 0
+        self._item_s = 0.0
+        self._closing = False
+        self._slots = asyncio.Semaphore(concurrency)
+        self._stop = asyncio.Event()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=f"text-{card.name}", daemon=True)
+
+    @property
+    def name(self) -> str:
+        """See `core.source.ScoreSource`."""
+        return self._card.name
+
+    @property
+    def alive(self) -> bool:
+        """Whether its loop runs. Whether a remote service answers is told by its scores, never asked here."""
+        return self._thread.is_alive() and not self._closing
+
+    @property
+    def queue_items(self) -> int:
+        """See `core.source.ScoreSource`."""
+        return self._waiting
+
+    @property
+    def queue_tokens(self) -> int:
+        """No tokens are counted here."""
+        return 0
+
+    @property
+    def estimated_wait_s(self) -> float:
+        """See `core.source.ScoreSource`."""
+        return self._waiting * self._item_s / self._concurrency
+
+    @property
+    def free_items(self) -> int:
+        """See `core.source.ScoreSource`."""
+        return self._max_queue_items - self._waiting
+
+    def start(self) -> None:
+        """See `core.source.ScoreSource`."""
+        self._thread.start()
+
+    def close(self, timeout_s: float) -> None:
+        """End the calls under way and the thread; what still waits fails."""
+        self._closing = True
+        if self._thread.ident is None:
+            self._loop.run_until_complete(self._reward.close())
+            self._loop.close()
+        elif self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(timeout_s)
+
+    async def score(self, items: Sequence[TextItem], deadline_s: float | None) -> SourceOutcome:
+        """See `core.source.ScoreSource`."""
+        if not self.alive:
+            return SourceOutcome(((self._ended(),),) * len(items))
+        work = asyncio.run_coroutine_threadsafe(self._score(items, deadline_s), self._loop)
+        # A caller that leaves cancels its own calls with it.
+        return await asyncio.wrap_future(work)
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._until_stopped())
+        finally:
+            self._loop.close()
+
+    async def _until_stopped(self) -> None:
+        await self._stop.wait()
+        while calls := set(self._calls):
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)
+        # The requests of these calls still hand over what they have.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._reward.close()
+
+    async def _score(self, items: Sequence[TextItem], deadline_s: float | None) -> SourceOutcome:
+        request = _Request(deadline_s, [None] * len(items))
+        groups = self._grouped(request, self._segmented(request, items))
+        waiting = sum(len(group.places) for group in groups)
+        if (refusal := self._refusal(waiting)) is not None:
+            for group in groups:
+                self._settle(group, [refusal] * len(group.places))
+            groups = []
+        for group in groups:
+            self._waiting += len(group.places)
+        tasks = [self._loop.create_task(self._call(group)) for group in groups]
+        self._calls.update(tasks)
+        for task in tasks:
+            task.add_done_callback(self._calls.discard)
+        await asyncio.gather(*tasks)
+        return SourceOutcome(
+            results=tuple((or_late(result),) for result in request.results),
+            tokenize_s=request.tokenize_s,
+            queue_s=request.queue_s,
+            inference_s=request.inference_s,
+        )
+
+    def _segmented(self, request: _Request, items: Sequence[TextItem]) -> list[tuple[int, Segmented]]:
+        """The items that need a call, with their places; the others are settled."""
+        begin_s = time.monotonic()
+        segmented = []
+        for place, item in enumerate(items):
+            try:
+                spans = spans_for(self._card, item)
+            except ServiceError as error:
+                request.results[place] = error
+                continue
+            if not spans and self._card.granularity is not Granularity.SEQUENCE:
+                request.results[place] = ItemScore((), None)
+            else:
+                segmented.append((place, Segmented(item, spans)))
+        request.tokenize_s = time.monotonic() - begin_s
+        self._telemetry.encoded(self.name, request.tokenize_s, 0)
+        return segmented
+
+    def _grouped(self, request: _Request, segmented: Sequence[tuple[int, Segmented]]) -> list[_Group]:
+        size = self._batch_items
+        chunks = [segmented[first : first + size] for first in range(0, len(segmented), size)]
+        return [_Group(request, [place for place, _ in chunk], [one for _, one in chunk]) for chunk in chunks]
+
+    def _refusal(self, items: int) -> ServiceError | None:
+        if self._closing:
+            return self._ended()
+        if items > self._max_queue_items:
+            return PayloadTooLargeError(f"{items} inputs are more than the queue's {self._max_queue_items}")
+        if items > self.free_items:
+            return OverloadedError("the queue is full", retry_after_s=self.estimated_wait_s, model=self.name)
+        return None
+
+    async def _call(self, group: _Group) -> None:
+        """Wait for a slot, call the reward, settle the group's places; late ones are left empty."""
+        timeout = asyncio.timeout_at(group.request.deadline_s)  # The loop's clock is the monotonic one.
+        try:
+            async with timeout, self._slots:
+                self._leaves_queue(group)
+                await self._score_group(group)
+        except TimeoutError:
+            # Only its own: the reward's exceptions do not come up to here.
+            pass
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
+            self._settle(group, [self._ended()] * len(group.places))
+        finally:
+            self._leaves_queue(group)
+
+    def _leaves_queue(self, group: _Group) -> None:
+        if group.waits:
+            group.waits = False
+            self._waiting -= len(group.places)
+
+    async def _score_group(self, group: _Group) -> None:
+        begin_s = time.monotonic()
+        waited_s = begin_s - group.request.enqueued_s
+        results = await self._ask(group.responses)
+        took_s = time.monotonic() - begin_s
+        self._settle(group, results)
+        group.request.queue_s = max(group.request.queue_s, waited_s)
+        group.request.inference_s = max(group.request.inference_s, took_s)
+        item_s = took_s / len(results)
+        self._item_s += (item_s - self._item_s) * (DURATION_SMOOTHING if self._item_s else 1.0)
+        self._telemetry.batch_done(
+            BatchReport(
+                model=self.name,
+                items=len(results),
+                real_tokens=0,
+                padded_tokens=0,
+                inference_s=took_s,
+                queue_s=(waited_s,) * len(results),
+                scores=((self.name, tuple(_sequence_scores(results))),),
+            )
+        )
+
+    async def _ask(self, responses: Sequence[Segmented]) -> list[Result]:
+        try:
+            results = list(await self._reward.score(responses))
+            if len(results) != len(responses):
+                raise ModelFailedError(f"the reward gave {len(results)} results for {len(responses)} responses")
+        except Exception as error:
+            if len(responses) > 1:
+                logger.warning("model %s failed on %d responses; asking one by one", self.name, len(responses))
+                return [result for one in responses for result in await self._ask([one])]
+            if isinstance(error, ServiceError):
+                return [error]
+            logger.exception("model %s failed on a response", self.name)
+            return [ModelFailedError(f"the reward failed: {type(error).__name__}")]
+        return [check_result(self._card, one, result) for one, result in zip(responses, results, strict=True)]
+
+    def _settle(self, group: _Group, results: Sequence[Result]) -> None:
+        for place, result in zip(group.places, results, strict=True):
+            group.request.results[place] = result
+
+    def _ended(self) -> ModelFailedError:
+        return ModelFailedError(f"model {self.name!r} has ended")
+
+
+def _sequence_scores(results: Iterable[Result]) -> Iterable[float]:
+    return (r.sequence_score for r in results if isinstance(r, ItemScore) and r.sequence_score is not None)
