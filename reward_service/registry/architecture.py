@@ -52,6 +52,7 @@ _OFFSET_POSITIONS = frozenset(
 """Model types whose positions start after the pad id."""
 
 _TOKEN_HEAD, _SEQUENCE_HEAD = "ForTokenClassification", "ForSequenceClassification"
+_NO_SOFTMAX = ("multi_label_classification", "regression")
 _UNNAMED = "LABEL_"
 
 
@@ -114,11 +115,17 @@ def are_named(labels: tuple[str, ...]) -> bool:
 
 
 def check_architecture(directory: Path, config: dict[str, Any], kind: ModelKind) -> None:
-    """Compare the class that a checkpoint was saved from with what it is published as.
+    """Compare the class that a checkpoint was saved from, and its loss, with what it is published as.
 
     Raises:
-        StoreError: It is a token classifier published as a sequence classifier, or the other way round.
+        StoreError: It is a token classifier published as a sequence classifier, or the other way round; or its classes
+            do not exclude each other, so that no softmax over them is meant.
     """
+    if kind.is_classifier and config.get("problem_type") in _NO_SOFTMAX:
+        raise StoreError(
+            f"{directory / CONFIG_FILE}: problem_type is {config['problem_type']}, but the classes of a "
+            f"{kind.value} model exclude each other"
+        )
     wrong = _SEQUENCE_HEAD if kind is ModelKind.TOKEN_CLASSIFICATION else _TOKEN_HEAD
     for name in config.get("architectures") or []:
         if str(name).endswith(wrong):

@@ -70,6 +70,15 @@ def test_the_class_it_was_saved_from_must_be_of_the_kind() -> None:
         check_architecture(Path("m"), config, ModelKind.SEQUENCE_REGRESSION)
 
 
+def test_classes_must_exclude_each_other() -> None:
+    """A softmax over the logits of independent classes, each meant for a sigmoid, would be no probability."""
+    config = {"problem_type": "multi_label_classification"}
+    with pytest.raises(StoreError, match=r"m/config\.json: problem_type is multi_label_classification"):
+        check_architecture(Path("m"), config, ModelKind.SEQUENCE_CLASSIFICATION)
+    check_architecture(Path("m"), {"problem_type": "regression"}, ModelKind.SEQUENCE_REGRESSION)
+    check_architecture(Path("m"), {"problem_type": None}, ModelKind.SEQUENCE_CLASSIFICATION)
+
+
 @pytest.mark.parametrize(
     ("config", "limit"),
     [
