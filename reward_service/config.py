@@ -208,13 +208,6 @@ class ServiceSettings(Section):
             raise ValueError(f"served twice: {', '.join(twice)}")
         return models
 
-    @model_validator(mode="after")
-    def _weights_are_of_served_models(self) -> "ServiceSettings":
-        unknown = sorted(set(self.compat.weights) - {model.served_name for model in self.models})
-        if unknown:
-            raise ValueError(f"compat.weights names models that are not served: {', '.join(unknown)}")
-        return self
-
 
 def load_settings(path: Path, schema: type[S]) -> S:
     """Read and check a YAML file.

@@ -5,7 +5,7 @@ Runtimes are imported when a model needs them, so that serving on ONNX Runtime l
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from reward_service.core.source import ScoreSource
 from reward_service.core.token_queue import TokenQueue
 from reward_service.core.worker import Entry, Telemetry, Worker
 from reward_service.domain import ModelCard
-from reward_service.errors import StoreError
+from reward_service.errors import ConfigError, StoreError
 from reward_service.registry.manifest import Scoring
 from reward_service.registry.store import Published, Store
 from reward_service.sources import by_prefix_difference, text_sources
@@ -36,7 +36,7 @@ def serve(settings: ServiceSettings) -> None:
     """Load every model, then serve until a signal.
 
     Raises:
-        ConfigError: A key, a function or a package that the settings name is not there.
+        ConfigError: A key, a function, a package or a model that the settings name is not there.
         StoreError: A model is missing, changed or refused, or its runtime cannot be used.
         ModelFailedError: A model does not run.
         OSError: The address cannot be bound.
@@ -52,7 +52,7 @@ def serve(settings: ServiceSettings) -> None:
         else texts[index]
         for index, model in enumerate(settings.models)
     ]
-    check_names(sources)
+    check_names(sources, settings.compat.weights)
     scorer = Scorer(sources, pool)
     app = create_app(scorer, metrics, max_items=limits.max_items, max_body_bytes=limits.max_body_bytes)
     for source in sources:
@@ -74,16 +74,23 @@ def make_pool(batching: Batching) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(batching.encode_threads, thread_name_prefix="encode")
 
 
-def check_names(sources: Sequence[ScoreSource]) -> None:
-    """Refuse two models of one name; heads bring names that the settings do not show.
+def check_names(sources: Sequence[ScoreSource], weights: Iterable[str] = ()) -> None:
+    """Check the names of models where all are known: a network's heads bring names that the settings do not show.
+
+    Args:
+        sources: What is served.
+        weights: Names that `compat.weights` gives.
 
     Raises:
-        StoreError: A name is served twice.
+        ConfigError: A name is served twice, or has a weight and is not served.
     """
     names = [card.name for source in sources for card in source.cards]
     twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise StoreError(f"served twice: {', '.join(twice)}; there is {', '.join(source.name for source in sources)}")
+    unknown = sorted(set(weights) - set(names))
+    faults = [f"models: {name} is served twice" for name in twice]
+    faults += [f"compat.weights: {name} is not served; there is {', '.join(names)}" for name in unknown]
+    if faults:
+        raise ConfigError("settings", faults)
 
 
 def load_source(

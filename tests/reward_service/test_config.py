@@ -88,7 +88,6 @@ def test_every_fault_is_told_at_once_with_its_place(tmp_path: Path) -> None:
         ({"models": [{"name": "a", "runtime": "torch", "precision": "int8"}]}, "does not compute in int8"),
         ({"models": [{"name": "a", "runtime": "onnxruntime", "precision": "bf16"}]}, "does not compute in bf16"),
         ({"models": [{"name": "a", "device": "tpu"}]}, "models[0].device"),
-        ({"compat": {"weights": {"nobody": 1.0}}}, "not served: nobody"),
         ({"compat": {"weights": {"relevance": float("nan")}}}, "compat.weights.relevance"),
         ({"compat": {"protocols": []}}, "compat.protocols"),
         ({"limits": {"max_items": 10, "max_queue_items": 5}}, "below max_items"),

@@ -17,7 +17,7 @@ from reward_service.core.scorer import Scorer
 from reward_service.core.segment import SEGMENTER_VERSION
 from reward_service.core.source import ScoreSource
 from reward_service.domain import ItemScore, TextItem
-from reward_service.errors import StoreError
+from reward_service.errors import ConfigError
 from reward_service.registry.manifest import HeadSpec, Manifest, SegmenterSpec
 from reward_service.registry.store import Store
 from reward_service.serve import check_names, load_source
@@ -138,5 +138,11 @@ def test_torch_and_onnx_agree(store: Store, source: ScoreSource) -> None:
 
 
 def test_a_head_and_a_model_of_one_name_are_refused(store: Store, tiny_store: Path, source: ScoreSource) -> None:
-    with pytest.raises(StoreError, match="served twice: relevance"):
+    with pytest.raises(ConfigError, match="relevance is served twice"):
         check_names([source, load(Store(tiny_store), "relevance")])
+
+
+def test_a_weight_may_name_a_head_and_must_name_what_is_served(source: ScoreSource) -> None:
+    check_names([source], {"factuality": 0.5, "completeness": 0.3})
+    with pytest.raises(ConfigError, match=r"compat\.weights: quality is not served"):
+        check_names([source], {"quality": 1.0})
