@@ -40,7 +40,9 @@ def check_result(card: ModelCard, response: Segmented, result: Result) -> Result
     if isinstance(result, ServiceError):
         return result
     if tuple(scored.span for scored in result.segments) != response.spans:
-        return ModelFailedError(f"the reward scored {len(result.segments)} segments of {len(response.spans)}")
+        return ModelFailedError(
+            f"the reward scored {len(result.segments)} segments of {len(response.spans)}, or other ones"
+        )
     if result.sequence_score is None:
         return ModelFailedError("the reward gave no score for the whole response")
     scores = [*(scored.score for scored in result.segments), result.sequence_score]
