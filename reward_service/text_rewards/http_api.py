@@ -16,6 +16,7 @@ import httpx
 import stamina
 from aiolimiter import AsyncLimiter
 from cachetools import LRUCache
+from pydantic import ValidationError
 
 from reward_service.errors import ModelFailedError, OverloadedError, ServiceError
 from reward_service.text_rewards.settings import ApiSettings
@@ -196,6 +197,12 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
         return max(0.0, parsedate_to_datetime(value).timestamp() - now_s)
     except ValueError:
         return None
+
+
+def first_fault(error: ValidationError) -> str:
+    """Where a reply's body differs from its schema first, and how; without what stands there."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"
 
 
 def _retry_of(error: Exception) -> bool | float:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from reward_service.core.text_reward import Result
 from reward_service.domain import ItemScore, ScoredSpan, Segmented, Span
 from reward_service.errors import ServiceError, TooLongError
-from reward_service.text_rewards.http_api import BadReplyError, HttpApi
+from reward_service.text_rewards.http_api import BadReplyError, HttpApi, first_fault
 from reward_service.text_rewards.settings import JudgeSettings
 
 PATH = "/chat/completions"
@@ -172,7 +172,7 @@ def read_labels(content: bytes, segments: int, labels: Mapping[str, str]) -> tup
     try:
         choice = _Completion.model_validate_json(content).choices[0]
     except ValidationError as error:
-        raise BadReplyError(f"no chat completion: {_first_fault(error)}") from error
+        raise BadReplyError(f"no chat completion: {first_fault(error)}") from error
     if choice.message.refusal:
         raise BadReplyError("the judge refused")
     if choice.finish_reason not in (None, "stop"):
@@ -180,7 +180,7 @@ def read_labels(content: bytes, segments: int, labels: Mapping[str, str]) -> tup
     try:
         given = _Labels.model_validate_json(choice.message.content or "").labels
     except ValidationError as error:
-        raise BadReplyError(f"the answer is not in the form asked for: {_first_fault(error)}") from error
+        raise BadReplyError(f"the answer is not in the form asked for: {first_fault(error)}") from error
     by_number = {one.segment: one.label for one in given}
     if len(given) != segments or set(by_number) != set(range(1, segments + 1)):
         numbers = ", ".join(str(one.segment) for one in given[:20])
@@ -188,11 +188,6 @@ def read_labels(content: bytes, segments: int, labels: Mapping[str, str]) -> tup
     if unknown := sorted(set(by_number.values()) - set(labels)):
         raise BadReplyError(f"unknown labels: {', '.join(unknown)}")
     return tuple(by_number[number] for number in range(1, segments + 1))
-
-
-def _first_fault(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"
 
 
 def _refusal(status: int, payload: Any) -> ServiceError | None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 from reward_service.core.text_reward import Result
 from reward_service.domain import ItemScore, ScoredSpan, Segmented
 from reward_service.errors import InvalidRequestError, ServiceError, TooLongError
-from reward_service.text_rewards.http_api import BadReplyError, HttpApi
+from reward_service.text_rewards.http_api import BadReplyError, HttpApi, first_fault
 from reward_service.text_rewards.settings import PerspectiveSettings
 
 PATH = "/v1alpha1/comments:analyze"
@@ -96,8 +96,7 @@ def _toxicity(content: bytes, attribute: str) -> float:
     try:
         analysis = _Analysis.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise BadReplyError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise BadReplyError(first_fault(error)) from error
     if attribute not in analysis.attributeScores:
         raise BadReplyError(f"no score for {attribute}")
     return analysis.attributeScores[attribute].summaryScore.value
