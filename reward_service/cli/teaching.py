@@ -2,7 +2,6 @@
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,44 +9,55 @@ import typer
 
 from reward_service.cli.exporting import StoredRuntime
 from reward_service.cli.faults import FAULTS, fail
+from reward_service.cli.feedback_files import FeedbackFormat, parse_files
 
 TABLE_WIDTH = 132
-
-
-class FeedbackFormat(StrEnum):
-    """How feedback is written."""
-
-    QA_FEEDBACK = "qa_feedback"
 
 
 def train(
     config: Annotated[Path, typer.Option(help="Settings, as YAML.")],
     only: Annotated[list[str] | None, typer.Option(help="Train this model alone; may be given again.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Train also what was trained by the same settings.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train also what was trained by the same settings, from the start.")
+    ] = False,
 ) -> None:
-    """Train reward models from feedback, print their held-out figures and publish them."""
+    """Train reward models from feedback, print their held-out figures and publish them.
+
+    A training that was cut off goes on where its last checkpoint left it.
+    """
     from rich.console import Console
 
     from reward_service.config import load_settings
     from reward_service.training.config import TrainConfig
+    from reward_service.training.interrupt import EXIT_INTERRUPTED, InterruptedTrainingError, StopSignal
     from reward_service.training.summary import metrics_table
     from reward_service.training.train import train_models
 
     try:
         settings = load_settings(config, TrainConfig)
-        trained = train_models(settings, only or [], force=force, console=Console(stderr=True))
+        with StopSignal() as stop:
+            trained = train_models(
+                settings, only or [], force=force, console=Console(stderr=True), should_stop=stop.is_received
+            )
+    except InterruptedTrainingError as stopped:
+        typer.echo(str(stopped), err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from stopped
     except FAULTS as error:
         fail(error)
-    # A log file has no width of its own, and rich would cut the columns to 80 characters.
-    Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(metrics_table(trained))
+    if trained:  # Only the main one of several processes has something to tell.
+        # A log file has no width of its own, and rich would cut the columns to 80 characters.
+        Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(metrics_table(trained))
 
 
 def evaluate(
     name: Annotated[str, typer.Argument(help="name, name@alias or name@version.")],
     store: Annotated[Path, typer.Option(help="Where published versions live.")],
-    data: Annotated[list[Path], typer.Option(help="Feedback file; may be given again.")],
+    data: Annotated[list[str], typer.Option(help="Feedback: FILE or FILE[START:STOP], in rows; may be given again.")],
     output: Annotated[Path | None, typer.Option("--json", help="Where to write the figures.")] = None,
     data_format: Annotated[FeedbackFormat, typer.Option("--format", help="Of the files.")] = FeedbackFormat.QA_FEEDBACK,
+    head: Annotated[str | None, typer.Option(help="Of a model of several heads, judge this one.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Where to write a page of figures, as HTML.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="Where to write every score, as JSONL.")] = None,
     runtime: Annotated[StoredRuntime, typer.Option(help="What computes the scores.")] = StoredRuntime.TORCH,
     threads: Annotated[int, typer.Option(min=1, help="Of the runtime.")] = 1,
 ) -> None:
@@ -56,17 +66,26 @@ def evaluate(
     from reward_service.training import evaluate as evaluation
     from reward_service.training.dataset import read_feedback
     from reward_service.training.model import silence_transformers
+    from reward_service.training.report import write_report
 
     silence_transformers()
     try:
-        examples = read_feedback(data)
+        files = parse_files(data)
+        feedback = read_feedback(data_format.value, files)
         published = Store(store).resolve(name)
-        rule = evaluation.published_rule(published) or evaluation.default_rule(examples)
+        rules = evaluation.published_rules(published) or evaluation.default_rules(published, feedback)
         backend = evaluation.load_backend(published, runtime.value, threads=threads)
-        metrics = evaluation.evaluate(published, backend, examples, rule)
-        text = json.dumps(evaluation.report(published, backend.runtime, metrics, data, len(examples)), indent=2) + "\n"
+        judged = evaluation.evaluate(published, backend, feedback, rules, [head] if head else [])
+        flat = head is not None or not published.manifest.heads
+        told = evaluation.report(published, backend.runtime, judged, files, len(feedback), flat=flat)
+        text = json.dumps(told, indent=2) + "\n"
         if output is not None:
             output.write_text(text, encoding="utf-8")
+        if scores is not None:
+            with scores.open("w", encoding="utf-8") as stream:
+                stream.writelines(json.dumps(line) + "\n" for line in evaluation.score_lines(judged))
+        if report is not None:
+            write_report(report, published, backend.runtime, judged, evaluation.published_history(published))
     except FAULTS as error:
         fail(error)
     sys.stdout.write(text)

@@ -1,24 +1,29 @@
-"""The training loop: AdamW, linear warm-up and decay, batches of like lengths, the best epoch kept."""
+"""The training loop: AdamW, batches of like lengths, the best epoch kept, early stop, resume to the bit."""
 
-import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from reward_service.core.backend import Backend
+from reward_service.errors import ConfigError, ModelFailedError
+from reward_service.training import checkpoint as checkpoints
+from reward_service.training.checkpoint import Checkpoint
 from reward_service.training.config import TrainingConfig
 from reward_service.training.figures import Metrics
-from reward_service.training.objectives import Objective
-
-LENGTH_POOL_BATCHES = 32
-"""Batches of like lengths are cut from a random pool of this many batches."""
+from reward_service.training.history import EpochFigures
+from reward_service.training.interrupt import InterruptedTrainingError
+from reward_service.training.objectives import HeldOut, Objective
+from reward_service.training.processes import Processes
+from reward_service.training.schedule import batches_an_epoch, learning_rate_share, length_grouped_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +33,54 @@ class Run:
     Attributes:
         name: Shown beside the progress bar.
         seed: Of dropout and of the order of examples.
-        device: Where the model is.
+        processes: Those that train together.
         use_bf16: Whether the forward pass runs under bf16 autocast.
         console: Shows the bar where it is a terminal.
+        checkpoints: This training's folder; it goes on from what is there. None writes none.
+        checkpoint_steps: Write one after so many steps too, and not only after each epoch.
+        should_stop: Asked after each step.
     """
 
     name: str
     seed: int
-    device: torch.device
+    processes: Processes
     use_bf16: bool
     console: Console
+    checkpoints: Path | None = None
+    checkpoint_steps: int | None = None
+    should_stop: Callable[[], bool] = lambda: False
 
 
-def fit(model: Any, objective: Objective, settings: TrainingConfig, backend: Backend, run: Run) -> Metrics:
+@dataclass
+class _Position:
+    """How far a training is. JSON holds it, so that a checkpoint can.
+
+    Attributes:
+        step: Steps done.
+        epoch: Epochs done.
+        batch: Batches done of the epoch that runs.
+        order: State of the generator of the epoch's order, from before it was drawn.
+        loss_sum: Over the batches done of the epoch; this process's share.
+        history: The epochs done.
+        metrics: Held-out figures of the weights that are kept.
+        best_loss: The lowest held-out loss.
+        stale_epochs: Epochs since it was reached.
+    """
+
+    order: dict[str, Any]
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    metrics: Metrics = field(default_factory=dict)
+    best_loss: float | None = None
+    stale_epochs: int = 0
+
+
+def fit(
+    model: Any, objective: Objective, settings: TrainingConfig, backend: Backend, run: Run
+) -> tuple[Metrics, list[EpochFigures]]:
     """Train a model in place.
 
     Args:
@@ -48,70 +88,164 @@ def fit(model: Any, objective: Objective, settings: TrainingConfig, backend: Bac
         objective: What it is taught and how it is judged.
         settings: Epochs, rates and so on.
         backend: The same model, behind the seam that held-out examples are scored through.
-        run: Seed, device, console.
+        run: Seed, processes, console, checkpoints.
 
     Returns:
-        The held-out figures of the weights that are kept.
+        The held-out figures of the weights that are kept, and the learning curve.
+
+    Raises:
+        InterruptedTrainingError: It was told to stop; a checkpoint is written where there is a folder for it.
+        ModelFailedError: The loss is no longer a number.
+        StoreError: The checkpoint is damaged.
     """
-    torch.manual_seed(run.seed)
-    order = np.random.default_rng(run.seed)
-    lengths = objective.lengths
-    steps = settings.epochs * batches_an_epoch(len(lengths), settings.batch_size)
-    optimizer = _optimizer(model, settings, run.device)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_share(step, steps, round(steps * settings.warmup_ratio))
-    )
-    parameters = list(model.parameters())
-    best: tuple[float, Metrics, dict[str, Any]] | None = None
-    metrics: Metrics = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=run.console, disable=not run.console.is_terminal) as progress:
-        task = progress.add_task(run.name, total=steps)
-        for _ in range(settings.epochs):
-            model.train()
-            for indices in length_grouped_batches(lengths, settings.batch_size, order):
-                with torch.autocast(run.device.type, torch.bfloat16) if run.use_bf16 else nullcontext():
-                    loss = objective.loss(model, indices, run.device)
-                torch.autograd.backward(loss)
-                torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad(set_to_none=True)
-                if run.console.is_terminal:
-                    progress.update(task, advance=1, description=f"{run.name} loss {loss.item():.3f}")
-            metrics = objective.evaluate(backend)
-            held_out = metrics["loss"]
-            if settings.keep_best and held_out is not None and (best is None or held_out < best[0]):
-                best = (held_out, metrics, copy.deepcopy(model.state_dict()))
-    model.eval()
-    if best is None:
-        return metrics
-    model.load_state_dict(best[2])
-    return best[1]
+    return _Fitting(model, objective, settings, backend, run).run()
 
 
-def length_grouped_batches(lengths: Sequence[int], batch_size: int, order: np.random.Generator) -> Iterator[list[int]]:
-    """Every index once, in random batches of like lengths, so that little is computed on padding."""
-    shuffled = order.permutation(len(lengths))
-    pool = batch_size * LENGTH_POOL_BATCHES
-    batches: list[list[int]] = []
-    for start in range(0, len(shuffled), pool):
-        by_length = sorted(shuffled[start : start + pool].tolist(), key=lengths.__getitem__)
-        batches.extend(by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size))
-    for index in order.permutation(len(batches)):
-        yield batches[index]
+class _Fitting:
+    def __init__(self, model: Any, objective: Objective, settings: TrainingConfig, backend: Backend, run: Run) -> None:
+        self._model = model
+        self._objective = objective
+        self._settings = settings
+        self._backend = backend
+        self._run = run
+        self._processes = run.processes
+        torch.manual_seed(run.seed + run.processes.rank)
+        self._order = np.random.default_rng(run.seed)
+        self._lengths = objective.lengths
+        self._epoch_steps = batches_an_epoch(len(self._lengths), settings.batch_size)
+        self._optimizer = _optimizer(model, settings, run.processes.device)
+        self._position = _Position(dict(self._order.bit_generator.state))
+        self._best_weights: dict[str, Tensor] | None = None
+        self._saved_step = 0
+        self._restore()
+        self._wrapped = run.processes.wrap(model)
 
+    def run(self) -> tuple[Metrics, list[EpochFigures]]:
+        position, settings = self._position, self._settings
+        console = self._run.console
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            steps = settings.epochs * self._epoch_steps
+            task = progress.add_task(self._run.name, total=steps, completed=position.step)
+            while position.epoch < settings.epochs and not self._is_stale():
+                self._order.bit_generator.state = position.order
+                batches = length_grouped_batches(self._lengths, settings.batch_size, self._order)
+                for indices in batches[position.batch :]:
+                    loss = self._step(indices)
+                    progress.update(task, advance=1, description=f"{self._run.name} loss {loss:.3f}")
+                    self._save_or_stop()
+                self._end_epoch()
+                self._save()
+        self._model.eval()
+        if self._best_weights is not None:
+            checkpoints.put_weights(self._model, self._best_weights)
+        return position.metrics, [EpochFigures(**epoch) for epoch in position.history]
 
-def batches_an_epoch(examples: int, batch_size: int) -> int:
-    """How many batches `length_grouped_batches` makes."""
-    return math.ceil(examples / batch_size)
+    def _is_stale(self) -> bool:
+        patience = self._settings.patience
+        return patience is not None and self._position.stale_epochs >= patience
 
+    def _step(self, indices: Sequence[int]) -> float:
+        """One update; returns this process's share of the batch's loss."""
+        position, settings, processes = self._position, self._settings, self._processes
+        steps = settings.epochs * self._epoch_steps
+        share = learning_rate_share(position.step, steps, round(steps * settings.warmup_ratio))
+        for group in self._optimizer.param_groups:
+            group["lr"] = settings.learning_rate * share
+        self._model.train()
+        total = self._objective.total(indices)
+        mine = processes.share(indices)
+        # A process without an example must still take part in the averaging of gradients.
+        scale = float(processes.count) if mine else 0.0
+        mine = mine or indices[:1]
+        size = settings.micro_batch_size or len(mine)
+        parts = [mine[start : start + size] for start in range(0, len(mine), size)]
+        batch_loss = 0.0
+        for number, part in enumerate(parts, start=1):
+            with nullcontext() if number == len(parts) else processes.without_sync(self._wrapped):
+                with torch.autocast(processes.device.type, torch.bfloat16, enabled=self._run.use_bf16):
+                    loss = self._objective.loss(self._wrapped, part, total, processes.device)
+                torch.autograd.backward(loss * scale)
+            batch_loss += loss.item() if scale else 0.0
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), settings.max_grad_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        position.step += 1
+        position.batch += 1
+        position.loss_sum += batch_loss
+        return batch_loss
 
-def learning_rate_share(step: int, steps: int, warmup_steps: int) -> float:
-    """Share of the peak learning rate: a straight line up over the warm-up, then down to 0 after the last step."""
-    if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    return max(0.0, (steps - step) / max(1, steps - warmup_steps))
+    def _end_epoch(self) -> None:
+        position, processes = self._position, self._processes
+        train_loss = processes.sum(position.loss_sum) / self._epoch_steps
+        if not math.isfinite(train_loss):
+            raise ModelFailedError(f"{self._run.name}: the loss is no longer a number; lower the learning rate")
+        held_out: HeldOut = processes.from_main(self._objective.evaluate(self._backend) if processes.is_main else None)
+        if held_out.loss is None and self._settings.patience is not None:
+            raise ConfigError(self._run.name, ["patience needs held-out examples that count, and there are none"])
+        position.history.append(asdict(EpochFigures(train_loss, held_out.loss)))
+        position.epoch += 1
+        position.batch = 0
+        position.loss_sum = 0.0
+        position.order = dict(self._order.bit_generator.state)
+        if not self._settings.keep_best or held_out.loss is None:
+            position.metrics = held_out.metrics
+        elif position.best_loss is None or held_out.loss < position.best_loss:
+            position.metrics, position.best_loss, position.stale_epochs = held_out.metrics, held_out.loss, 0
+            self._best_weights = checkpoints.copy_weights(self._model)
+        else:
+            position.stale_epochs += 1
+
+    def _save_or_stop(self) -> None:
+        every = self._run.checkpoint_steps
+        if self._processes.any(self._run.should_stop()):
+            self._save()
+            raise InterruptedTrainingError(
+                f"{self._run.name}: stopped after step {self._position.step}; the same command goes on from there"
+            )
+        if every is not None and self._position.step % every == 0 and self._position.batch < self._epoch_steps:
+            self._save()
+
+    def _save(self) -> None:
+        folder, position, processes = self._run.checkpoints, self._position, self._processes
+        if folder is None or position.step == self._saved_step:
+            return
+        loss_sum = processes.sum(position.loss_sum)
+        states = {f"cpu.{rank}": state for rank, state in enumerate(processes.gather(torch.get_rng_state()))}
+        if processes.device.type == "cuda":
+            mine = torch.cuda.get_rng_state(processes.device)
+            states |= {f"cuda.{rank}": state for rank, state in enumerate(processes.gather(mine))}
+        if processes.is_main:
+            tensors = {
+                "model": checkpoints.copy_weights(self._model),
+                "optimizer": checkpoints.pack_optimizer(self._optimizer),
+                "random": states,
+            }
+            if self._best_weights is not None:
+                tensors["best"] = self._best_weights
+            state = {**asdict(position), "loss_sum": loss_sum}
+            checkpoints.save_checkpoint(folder, position.step, Checkpoint(tensors, state))
+        self._saved_step = position.step
+
+    def _restore(self) -> None:
+        folder, processes = self._run.checkpoints, self._processes
+        found = None if folder is None else checkpoints.load_checkpoint(folder)
+        if found is None:
+            return
+        self._position = _Position(**found.state)
+        if not processes.is_main:
+            self._position.loss_sum = 0.0
+        self._saved_step = self._position.step
+        checkpoints.put_weights(self._model, found.tensors["model"])
+        checkpoints.unpack_optimizer(self._optimizer, found.tensors["optimizer"])
+        self._best_weights = dict(found.tensors["best"]) if "best" in found.tensors else None
+        states = found.tensors["random"]
+        # With another number of processes each draws its own dropout anew.
+        if len([name for name in states if name.startswith("cpu.")]) == processes.count:
+            torch.set_rng_state(states[f"cpu.{processes.rank}"])
+            if f"cuda.{processes.rank}" in states and processes.device.type == "cuda":
+                torch.cuda.set_rng_state(states[f"cuda.{processes.rank}"], processes.device)
+        self._run.console.print(f"{self._run.name}: goes on after step {self._position.step}")
 
 
 def _optimizer(model: Any, settings: TrainingConfig, device: torch.device) -> torch.optim.Optimizer:

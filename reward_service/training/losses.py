@@ -1,20 +1,26 @@
-"""The two losses of reward models. Pure functions of tensors."""
+"""The two losses of reward models. Pure functions of tensors.
 
-import torch
+Both are sums. What they are divided by is that of the whole batch, which may be spread over processes and
+micro-batches, so the caller divides: the parts then add up to the true mean, however uneven they are.
+"""
+
 from torch import Tensor
 from torch.nn import functional
 
 from reward_service.training.labels import IGNORED
 
 
-def span_loss(logits: Tensor, rows: Tensor, columns: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy at the separators, the mean over segments that count.
+def span_loss(
+    logits: Tensor, rows: Tensor, columns: Tensor, labels: Tensor, class_weights: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy at the separators, the weighted sum over segments that count.
 
     Args:
         logits: [B, T, C] float.
         rows: [S] int64, which item of the batch each segment belongs to.
         columns: [S] int64, its separator's position.
         labels: [S] int64 classes; `IGNORED` segments count for nothing.
+        class_weights: [C] float, what a segment of each class counts; 1 when absent.
 
     Returns:
         A scalar; 0, with zero gradients, when every segment is ignored.
@@ -22,12 +28,11 @@ def span_loss(logits: Tensor, rows: Tensor, columns: Tensor, labels: Tensor) -> 
     Source: arXiv 2306.01693.
     """
     read = logits[rows, columns].float()
-    total = functional.cross_entropy(read, labels, ignore_index=IGNORED, reduction="sum")
-    return total / (labels != IGNORED).sum().clamp(min=1)
+    return functional.cross_entropy(read, labels, weight=class_weights, ignore_index=IGNORED, reduction="sum")
 
 
 def pairwise_loss(scores: Tensor, winners: Tensor, losers: Tensor, weights: Tensor) -> Tensor:
-    """`-log sigmoid(r_win - r_lose)`, the weighted mean over pairs.
+    """`-log sigmoid(r_win - r_lose)`, the weighted sum over pairs.
 
     With 1 / (number of the example's pairs) as its weight every example counts the same, and its texts go through
     the model once for all its pairs.
@@ -45,5 +50,4 @@ def pairwise_loss(scores: Tensor, winners: Tensor, losers: Tensor, weights: Tens
         section 3.5.
     """
     margins = scores[winners].float() - scores[losers].float()
-    total = -(weights * functional.logsigmoid(margins)).sum()
-    return total / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return -(weights * functional.logsigmoid(margins)).sum()

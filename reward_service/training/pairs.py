@@ -3,17 +3,11 @@
 import re
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from typing import Literal
 
 from reward_proto.feedback import PREFERENCE_PAIRS, FeedbackExample
 from reward_proto.score import Granularity
 from reward_service.core.segment import segment_text
-
-PairKind = Literal["preference", "coverage"]
-"""What decides which prediction is better."""
-
-Pair = tuple[int, int]
-"""(winner, loser), indices into the four predictions from 0."""
+from reward_service.training.feedback import Pair, PairKind
 
 SentenceId = tuple[int, int]
 """(passage from 0, entry in it; entry 0 is the title), as `missing-info` counts them less one for the passage."""
@@ -44,13 +38,16 @@ def preference_pairs(example: FeedbackExample) -> tuple[Pair, ...]:
 def coverage_pairs(example: FeedbackExample, similarity: float) -> tuple[Pair, ...]:
     """The pairs of predictions that cover different numbers of relevant passage sentences; more wins.
 
+    Predictions with the same text teach nothing, also where what is listed as missing sets the first one apart.
+
     Source: arXiv 2306.01693 (completeness), with a lexical in place of a neural similarity.
     """
     covered = coverage_counts(example, similarity)
+    texts = example.predictions
     return tuple(
         (first, second) if covered[first] > covered[second] else (second, first)
         for first, second in combinations(range(len(covered)), 2)
-        if covered[first] != covered[second]
+        if covered[first] != covered[second] and texts[first] != texts[second]
     )
 
 

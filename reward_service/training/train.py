@@ -1,39 +1,41 @@
 """Feedback in, published reward models out."""
 
-import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from reward_proto.feedback import FeedbackExample
-from reward_proto.models import ModelKind
-from reward_service.core.encode import InputEncoder, InputSpec
-from reward_service.core.segment import SEGMENTER_VERSION
-from reward_service.domain import Encoded, Head
 from reward_service.errors import ConfigError
 from reward_service.registry.architecture import default_readout, position_limit, read_config
-from reward_service.registry.files import check_directory, sha256_of
-from reward_service.registry.manifest import Manifest, SegmenterSpec
 from reward_service.registry.store import Published, Store
 from reward_service.training import model as models
-from reward_service.training.config import ModelConfig, TrainConfig
-from reward_service.training.dataset import build_pair_examples, build_span_examples, read_feedback, text_items
-from reward_service.training.evaluate import RULE_FILE
+from reward_service.training.build import build_objective
+from reward_service.training.checkpoint import remove_checkpoints
+from reward_service.training.config import TrainConfig
+from reward_service.training.dataset import Inputs, read_feedback
+from reward_service.training.draft import column_names, draft_manifest, finish_manifest
+from reward_service.training.evaluate import HISTORY_FILE, RULE_FILE, Judged
+from reward_service.training.feedback import Feedback
 from reward_service.training.fit import Run, fit
-from reward_service.training.labels import LABELS, OK_LABEL, SpanRule
-from reward_service.training.objectives import Objective, PairObjective, SpanObjective, calibrate, teaches
-from reward_service.training.pairs import pairs_of
+from reward_service.training.interrupt import InterruptedTrainingError
+from reward_service.training.objectives import calibrate
+from reward_service.training.processes import Processes
+from reward_service.training.provenance import find_trained, rule_text, settings_digest
+from reward_service.training.report import write_report
 from reward_service.training.samples import PARITY_FILE, write_text_items
 
-PARITY_EXAMPLES = 16
-"""Held-out questions whose four predictions are published with a model, to check its exports on."""
+PARITY_TEXTS = 64
+"""Held-out responses that are published with a model, to check its exports on."""
+
+DIGEST_LENGTH = 12
+"""Hex digits of the settings' digest that name a training's folder."""
 
 
 @dataclass(frozen=True)
@@ -51,173 +53,149 @@ class TrainedModel:
     skipped: bool
 
 
+@dataclass(frozen=True)
+class Session:
+    """What the trainings of one file share.
+
+    Attributes:
+        config: The settings.
+        store: Where versions are published.
+        train: Feedback to learn from.
+        dev: Feedback held out.
+        processes: Those that train together.
+        console: For progress bars and messages; those of the main process are shown.
+        should_stop: Asked after each step.
+    """
+
+    config: TrainConfig
+    store: Store
+    train: Feedback
+    dev: Feedback
+    processes: Processes
+    console: Console
+    should_stop: Callable[[], bool]
+
+
 def train_models(
-    config: TrainConfig, only: Sequence[str] = (), *, force: bool = False, console: Console | None = None
+    config: TrainConfig,
+    only: Sequence[str] = (),
+    *,
+    force: bool = False,
+    console: Console | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[TrainedModel]:
     """Train and publish every model of a file.
+
+    A training that was cut off goes on from its checkpoint. Of several processes that train together only the main one
+    publishes.
 
     Args:
         config: The settings.
         only: Names of the models to train; all of them when empty.
-        force: Train also what was published from the same data and settings.
+        force: Train also what was published from the same data and settings, from the start.
         console: For progress bars and messages; silent when absent.
+        should_stop: Asked after each step; training ends where it says so.
+
+    Returns:
+        One for each model; none in processes that are not the main one.
 
     Raises:
         ConfigError: Unknown names, malformed feedback, or inputs longer than a model allows.
         StoreError: The encoder cannot be loaded.
+        InterruptedTrainingError: It was told to stop.
     """
-    console = console or Console(quiet=True)
-    unknown = sorted(set(only) - set(config.models))
+    names = [*config.models, *config.networks]
+    unknown = sorted(set(only) - set(names))
     if unknown:
-        raise ConfigError("--only", [f"{name}: no such model; there is {', '.join(config.models)}" for name in unknown])
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    models.silence_transformers()
-    store = Store(config.store)
-    train, dev = read_feedback(config.data.train), read_feedback(config.data.dev)
-    results = []
-    for name in only or config.models:
-        digest = settings_digest(config, name)
-        earlier = None if force else find_trained(store, name, digest)
-        if earlier is not None:
-            store.point(name, earlier.version, ["latest"])
-            console.print(f"{name}: already trained from this data and these settings, {earlier.version}")
-            results.append(TrainedModel(earlier, 0.0, skipped=True))
-            continue
-        start = time.perf_counter()
-        published = train_one(config, name, train, dev, digest, store, console)
-        results.append(TrainedModel(published, time.perf_counter() - start, skipped=False))
-    return results
+        raise ConfigError("--only", [f"{name}: no such model; there is {', '.join(names)}" for name in unknown])
+    with Processes(config.device) as processes:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        models.silence_transformers()
+        shown = console if console is not None and processes.is_main else Console(quiet=True)
+        train, dev = (read_feedback(config.data.format, files) for files in (config.data.train, config.data.dev))
+        session = Session(config, Store(config.store), train, dev, processes, shown, should_stop)
+        results = [_train_or_keep(session, name, force=force) for name in only or names]
+        return [result for result in results if result is not None]
 
 
-def train_one(
-    config: TrainConfig,
-    name: str,
-    train: Sequence[FeedbackExample],
-    dev: Sequence[FeedbackExample],
-    digest: str,
-    store: Store,
-    console: Console,
-) -> Published:
-    """Train one model and publish it; see `train_models`."""
-    settings = config.models[name]
-    head = Head(settings.kind, LABELS, OK_LABEL) if settings.kind.is_classifier else Head(settings.kind)
+def _train_or_keep(session: Session, name: str, *, force: bool) -> TrainedModel | None:
+    processes = session.processes
+    if processes.any(session.should_stop()):
+        raise InterruptedTrainingError(f"{name}: stopped before its training; the same command goes on from there")
+    digest = settings_digest(session.config, name)
+    checkpoints = session.config.work_folder / f"{name}-{digest[:DIGEST_LENGTH]}"
+    if processes.is_main and force:
+        remove_checkpoints(checkpoints)
+    earlier: Published | None = processes.from_main(
+        find_trained(session.store, name, digest) if processes.is_main and not force else None
+    )
+    start = time.perf_counter()
+    if earlier is None:
+        published = train_one(session, name, digest, checkpoints)
+        return None if published is None else TrainedModel(published, time.perf_counter() - start, skipped=False)
+    if not processes.is_main:
+        return None
+    session.store.point(name, earlier.version, ["latest"])
+    session.console.print(f"{name}: already trained from this data and these settings, {earlier.version}")
+    return TrainedModel(earlier, 0.0, skipped=True)
+
+
+def train_one(session: Session, name: str, digest: str, checkpoints: Path) -> Published | None:
+    """Train one model, publish it and write its report; see `train_models`.
+
+    Returns:
+        The version; None in processes that are not the main one.
+    """
+    config, processes = session.config, session.processes
     encoder_config = read_config(config.encoder)
+    draft = draft_manifest(config, name, default_readout(encoder_config))
     limit = position_limit(encoder_config)
-    if limit is not None and settings.training.max_tokens > limit:
-        raise ConfigError(name, [f"max_tokens {settings.training.max_tokens} is over the encoder's {limit} positions"])
+    if limit is not None and draft.max_tokens > limit:
+        raise ConfigError(name, [f"max_tokens {draft.max_tokens} is over the encoder's {limit} positions"])
     tokenizer = models.load_tokenizer(config.encoder)
-    readout = default_readout(encoder_config)
-    spec = InputSpec(settings.template, (settings.kind,), settings.training.max_tokens, settings.cut_field, readout)
-    encoder = InputEncoder(tokenizer, spec)
-    objective, responses = build_objective(settings, head, encoder, train, dev)
-    device = torch.device(_device(config.device))
+    inputs = Inputs.of(draft, tokenizer)
+    pad_id = inputs.encoder.pad_id
+    objective, responses = build_objective(config, draft, inputs, session.train, session.dev)
     model: Any = models.build_model(
         config.encoder,
-        settings.kind,
-        head.labels,
-        pad_id=encoder.pad_id,
+        draft.kind,
+        column_names(draft),
+        pad_id=pad_id,
         vocab_size=tokenizer.get_vocab_size(),
         seed=config.seed,
         # On a CPU the backward pass of torch's fused attention is slower in bf16 than eager attention's.
-        attention="eager" if config.precision == "bf16" and device.type == "cpu" else "sdpa",
-    ).to(device)
-    backend = models.ModuleBackend(model, device)
-    run = Run(name, config.seed, device, config.precision == "bf16", console)
-    metrics = fit(model, objective, settings.training, backend, run)
-    manifest = Manifest(
-        name=name,
-        kind=settings.kind,
-        granularity=settings.granularity,
-        template=settings.template,
-        labels=head.labels,
-        ok_label=head.ok_label,
-        max_tokens=settings.training.max_tokens,
-        cut_field=settings.cut_field,
-        readout=readout,
-        segmenter=SegmenterSpec(version=SEGMENTER_VERSION),
-        calibration=calibrate(backend, head, responses, encoder.pad_id),
-        metrics={key: value for key, value in metrics.items() if value is not None},
-        trained_on={"settings": digest},
+        attention="eager" if config.precision == "bf16" and processes.device.type == "cpu" else "sdpa",
+    ).to(processes.device)
+    backend = models.ModuleBackend(model, processes.device)
+    run = Run(
+        name,
+        config.seed,
+        processes,
+        use_bf16=config.precision == "bf16",
+        console=session.console,
+        checkpoints=checkpoints,
+        checkpoint_steps=config.checkpoint_steps,
+        should_stop=session.should_stop,
     )
+    metrics, history = fit(model, objective, config.entry(name).training, backend, run)
+    if not processes.is_main:
+        return None
+    calibrations = calibrate(backend, draft.logit_heads, responses, pad_id)
+    manifest = finish_manifest(draft, metrics, calibrations, {"settings": digest})
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch)
         models.save_model(model, config.encoder, files)
-        items = [item for example in dev[:PARITY_EXAMPLES] for item in text_items(example)]
-        write_text_items(files / PARITY_FILE, items)
-        (files / RULE_FILE).write_text(_canonical(settings), encoding="utf-8")
-        return store.publish(files, manifest)
-
-
-def build_objective(
-    settings: ModelConfig,
-    head: Head,
-    encoder: InputEncoder,
-    train: Sequence[FeedbackExample],
-    dev: Sequence[FeedbackExample],
-) -> tuple[Objective, list[Encoded]]:
-    """Encode and label the examples of a model.
-
-    Returns:
-        The objective, and every training response, also of examples that teach nothing, for the calibration.
-
-    Raises:
-        ConfigError: No example teaches anything, or inputs are too long.
-    """
-    objective: Objective
-    if settings.kind is ModelKind.TOKEN_CLASSIFICATION:
-        rule = SpanRule(settings.error_types, settings.ignore_error_types, settings.min_error_words)
-        spans, held_out = (build_span_examples(part, encoder, settings.granularity, rule) for part in (train, dev))
-        responses = [example.encoded for example in spans]
-        objective = SpanObjective([example for example in spans if teaches(example)], held_out, head, encoder.pad_id)
-    else:
-        pairs, held_out_pairs = (
-            build_pair_examples(
-                part, encoder, pairs_of(part, settings.pairs or "preference", settings.coverage_similarity)
-            )
-            for part in (train, dev)
-        )
-        responses = [encoded for example in pairs for encoded in example.encoded]
-        taught = [example for example in pairs if teaches(example)]
-        objective = PairObjective(taught, held_out_pairs, head, encoder.pad_id)
-    if not objective.lengths:
-        raise ConfigError("feedback", ["no training example has a segment or a pair to learn from"])
-    return objective, responses
-
-
-def settings_digest(config: TrainConfig, name: str) -> str:
-    """SHA-256 over all that decides what a model becomes: settings, feedback files, encoder, segmenter."""
-    parts = {
-        "model": json.loads(_canonical(config.models[name])),
-        "seed": config.seed,
-        "precision": config.precision,
-        "train": [sha256_of(path) for path in config.data.train],
-        "dev": [sha256_of(path) for path in config.data.dev],
-        "encoder": {path.name: sha256_of(path) for path in check_directory(config.encoder)},
-        "segmenter": SEGMENTER_VERSION,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def find_trained(store: Store, name: str, digest: str) -> Published | None:
-    """The version that was trained under a settings digest, verified; None where there is none."""
-    for published in store.list():
-        if published.name == name and published.manifest.trained_on.get("settings") == digest:
-            return store.resolve(f"{name}@{published.version}")
-    return None
-
-
-def _canonical(settings: ModelConfig) -> str:
-    """The settings as JSON, sets sorted, so that equal settings give equal text."""
-    content = settings.model_dump(mode="json")
-    for key in ("error_types", "ignore_error_types"):
-        content[key] = sorted(content[key])
-    return json.dumps(content, indent=2, sort_keys=True)
-
-
-def _device(wanted: str) -> str:
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device", ["cuda: torch finds no such device"])
-    return wanted
+        write_text_items(files / PARITY_FILE, list(islice(session.dev.texts(), PARITY_TEXTS)))
+        (files / RULE_FILE).write_text(rule_text(config, name), encoding="utf-8")
+        (files / HISTORY_FILE).write_text(json.dumps([asdict(epoch) for epoch in history]), encoding="utf-8")
+        published = session.store.publish(files, manifest)
+    remove_checkpoints(checkpoints)
+    judged = [
+        Judged(output, scored.examples, scored.scores, metrics)
+        for output, scored in zip(manifest.outputs, objective.score(backend), strict=True)
+    ]
+    path = config.reports_folder / f"{name}-{published.version}.html"
+    write_report(path, published, backend.runtime, judged, history)
+    session.console.print(f"{name}: {path}")
+    return published

@@ -8,7 +8,8 @@ import yaml
 
 from reward_proto.feedback import FeedbackFile
 from reward_service.training.config import ModelConfig, TrainConfig, TrainingConfig
-from reward_service.training.dataset import read_feedback
+from reward_service.training.data_files import DataFile
+from reward_service.training.qa_feedback import read_qa_feedback
 
 PAGE = Path(__file__).parents[3] / "docs" / "reward-models.md"
 
@@ -27,7 +28,7 @@ def test_the_settings_example_loads() -> None:
 def test_the_feedback_example_reads(tmp_path: Path) -> None:
     (text,) = blocks("json")
     (tmp_path / "a.json").write_text(f"[{text}]", encoding="utf-8")
-    (example,) = read_feedback([tmp_path / "a.json"])
+    (example,) = read_qa_feedback([DataFile(tmp_path / "a.json")]).examples
     (error,) = example.feedback.errors
     assert example.prediction_1[error.start : error.end] == "who was tall,"
     assert json.loads(FeedbackFile.dump_json([example], by_alias=True))[0].keys() >= json.loads(text).keys()

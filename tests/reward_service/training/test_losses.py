@@ -12,8 +12,12 @@ def test_cross_entropy_at_the_separators_by_hand() -> None:
     logits[0, 1] = torch.tensor([0.0, math.log(3.0)])  # P = 1/4, 3/4
     logits[1, 2] = torch.tensor([math.log(4.0), 0.0])  # P = 4/5, 1/5
     rows, columns = torch.tensor([0, 1, 1]), torch.tensor([1, 2, 0])
-    loss = span_loss(logits, rows, columns, torch.tensor([1, 1, IGNORED]))
-    assert loss.item() == pytest.approx((-math.log(3 / 4) - math.log(1 / 5)) / 2)
+    labels = torch.tensor([1, 1, IGNORED])
+    loss = span_loss(logits, rows, columns, labels)
+    assert loss.item() == pytest.approx(-math.log(3 / 4) - math.log(1 / 5))
+    labels = torch.tensor([1, 0, IGNORED])
+    weighted = span_loss(logits, rows, columns, labels, torch.tensor([3.0, 0.5]))
+    assert weighted.item() == pytest.approx(-0.5 * math.log(3 / 4) - 3 * math.log(4 / 5))
 
 
 def test_only_counted_separators_get_a_gradient() -> None:
@@ -38,7 +42,7 @@ def test_the_pairwise_loss_by_hand() -> None:
     scores = torch.tensor([math.log(3.0), 0.0, math.log(2.0)])
     # sigmoid(log 3) = 3/4; sigmoid(-log 2) = 1/3; weights 1 and 1/2.
     loss = pairwise_loss(scores, torch.tensor([0, 1]), torch.tensor([1, 2]), torch.tensor([1.0, 0.5]))
-    assert loss.item() == pytest.approx((-math.log(3 / 4) - 0.5 * math.log(1 / 3)) / 1.5)
+    assert loss.item() == pytest.approx(-math.log(3 / 4) - 0.5 * math.log(1 / 3))
 
 
 def test_equal_scores_cost_log_two_and_huge_margins_stay_finite() -> None:

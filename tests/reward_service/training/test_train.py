@@ -10,7 +10,9 @@ from reward_service.core.segment import SEGMENTER_VERSION
 from reward_service.errors import ConfigError, StoreError
 from reward_service.registry.store import Store
 from reward_service.training.config import TrainConfig
-from reward_service.training.train import find_trained, settings_digest, train_models
+from reward_service.training.data_files import DataFile
+from reward_service.training.provenance import find_trained, settings_digest
+from reward_service.training.train import train_models
 
 
 def test_both_kinds_learn_the_habit(trained: tuple[Path, Path]) -> None:
@@ -34,7 +36,14 @@ def test_what_is_published(trained: tuple[Path, Path]) -> None:
     assert manifest.calibration is not None
     assert 0 < manifest.calibration.mean < 1
     names = {path.name for path in published.path.iterdir()}
-    assert names == {"config.json", "model.safetensors", "tokenizer.json", "parity.jsonl", "rule.json"} | {
+    assert names == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "parity.jsonl",
+        "rule.json",
+        "history.json",
+    } | {
         "manifest.json",
         "digests.json",
     }
@@ -93,12 +102,12 @@ def test_more_tokens_than_positions_are_refused(trained: tuple[Path, Path]) -> N
 
 def test_feedback_that_teaches_nothing_is_refused(trained: tuple[Path, Path], tmp_path: Path) -> None:
     config = load_settings(trained[0], TrainConfig)
-    examples = json.loads(config.data.train[0].read_text())
+    examples = json.loads(config.data.train[0].path.read_text())
     for example in examples:
         example["preference"] = [0] * 6
     path = tmp_path / "ties.json"
     path.write_text(json.dumps(examples))
-    ties = config.model_copy(update={"data": config.data.model_copy(update={"train": [path]})})
+    ties = config.model_copy(update={"data": config.data.model_copy(update={"train": [DataFile(path)]})})
     with pytest.raises(ConfigError, match="learn from"):
         train_models(ties, ["preference"])
 

@@ -1,0 +1,51 @@
+"""SIGINT and SIGTERM end a training at the end of its step."""
+
+import signal
+import time
+from types import FrameType, TracebackType
+from typing import Self
+
+EXIT_INTERRUPTED = 75
+"""Exit status of a training that was told to stop and can go on (sysexits.h: EX_TEMPFAIL, try again later)."""
+
+SAME_SIGNAL_S = 2.0
+"""Signals so soon after the first are the first again: a launcher passes on what its processes have had already."""
+
+
+class InterruptedTrainingError(Exception):
+    """The training was told to stop; its checkpoint holds all it did."""
+
+
+class StopSignal:
+    """Within it the first SIGINT or SIGTERM is only noted; a later one acts as it always would."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._since_s = 0.0
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def is_received(self) -> bool:
+        """Whether to stop."""
+        return self.received is not None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received = signal.Signals(number)
+            self._since_s = time.monotonic()
+        elif time.monotonic() - self._since_s > SAME_SIGNAL_S:
+            self._restore()
+            signal.raise_signal(number)
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
