@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from reward_proto.feedback import FeedbackFile
-from reward_service.training.config import ModelConfig, TrainConfig, TrainingConfig
+from reward_service.training.config import ModelConfig, NetworkConfig, TrainConfig, TrainingConfig
 from reward_service.training.data_files import DataFile
 from reward_service.training.qa_feedback import read_qa_feedback
 
@@ -19,10 +19,11 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_settings_example_loads() -> None:
-    (text,) = blocks("yaml")
+    text = "".join(blocks("yaml"))
     config = TrainConfig.model_validate(yaml.safe_load(text))
     assert config.models["completeness"].training.epochs == 2
     assert config.models["completeness"].training.max_tokens == 2048
+    assert config.networks["quality"].training.max_tokens == 2048
 
 
 def test_the_feedback_example_reads(tmp_path: Path) -> None:
@@ -37,6 +38,7 @@ def test_the_feedback_example_reads(tmp_path: Path) -> None:
 def test_every_setting_is_documented() -> None:
     page = PAGE.read_text(encoding="utf-8")
     names = [name for name in TrainConfig.model_fields if name not in {"data", "models"}]
+    names += [f"networks.NAME.{name}" for name in NetworkConfig.model_fields if name != "training"]
     names += [f"training.{name}" for name in TrainingConfig.model_fields]
     names += [f"models.NAME.{name}" for name in ModelConfig.model_fields if name != "training"]
     assert [name for name in names if f"`{name}`" not in page] == []
