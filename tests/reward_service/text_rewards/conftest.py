@@ -1,18 +1,25 @@
 """Remote services on loopback: a real uvicorn that speaks a protocol as a test tells it to."""
 
 import asyncio
+import shutil
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from transformers import BertConfig, BertForSequenceClassification
+from typer.testing import CliRunner
+
+from reward_service.cli import app
 
 TIMEOUT_S = 20.0
 
@@ -38,8 +45,8 @@ class LocalServer:
         self.asked: list[Asked] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        app = Starlette(routes=[Route("/{path:path}", self._serve, methods=["POST"])])
-        config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+        served = Starlette(routes=[Route("/{path:path}", self._serve, methods=["POST"])])
+        config = uvicorn.Config(served, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],), daemon=True)
         self._thread.start()
@@ -57,6 +64,12 @@ class LocalServer:
         self._server.should_exit = True
         self._thread.join(TIMEOUT_S)
         self._listener.close()
+
+
+@pytest.fixture(scope="session", name="LocalServer")
+def _local_server() -> type[LocalServer]:
+    """For fixtures that live longer than a test."""
+    return LocalServer
 
 
 @pytest.fixture
@@ -115,7 +128,7 @@ def completion(content: str | None, finish_reason: str = "stop", refusal: str | 
     return JSONResponse({"id": "c1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]})
 
 
-@pytest.fixture(name="analyze")
+@pytest.fixture(scope="session", name="analyze")
 def _analyze() -> Answer:
     return analyze
 
@@ -130,7 +143,7 @@ def _busy() -> Callable[..., Response]:
     return busy
 
 
-@pytest.fixture(name="completion")
+@pytest.fixture(scope="session", name="completion")
 def _completion() -> Callable[..., Response]:
     return completion
 
@@ -145,3 +158,39 @@ def run() -> Iterator[Callable[[Awaitable[Any]], Any]]:
                 return await work
 
         yield lambda work: runner.run(wait_for(work))
+
+
+@pytest.fixture(scope="session")
+def toxicity_store(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny store with a seeded classifier of whole texts, published to be served by prefix differences."""
+    root = tmp_path_factory.mktemp("toxicity")
+    store, files = root / "store", root / "files"
+    shutil.copytree(tiny_store, store)
+    torch.manual_seed(7)
+    config = BertConfig(
+        vocab_size=260,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=256,
+        initializer_range=0.3,  # Large, so that scores differ visibly from one text to the next.
+        id2label={0: "non-toxic", 1: "toxic"},
+        label2id={"non-toxic": 0, "toxic": 1},
+    )
+    BertForSequenceClassification(config).eval().save_pretrained(files)
+    tokenizer = next((tiny_store / "relevance").glob("*/tokenizer.json"))
+    shutil.copy(tokenizer, files)
+    options = {
+        "name": "own-toxicity",
+        "kind": "sequence_classification",
+        "granularity": "sentence",
+        "template": "text:",
+        "ok-label": "non-toxic",
+        "scoring": "prefix_difference",
+        "store": str(store),
+    }
+    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    published = CliRunner().invoke(app, ["models", "publish", str(files), *given])
+    assert published.exit_code == 0, published.output
+    return store
