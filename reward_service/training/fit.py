@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,7 +117,6 @@ class _Fitting:
         self._best_weights: dict[str, Tensor] | None = None
         self._saved_step = 0
         self._restore()
-        self._wrapped = run.processes.wrap(model)
 
     def run(self) -> tuple[Metrics, list[EpochFigures]]:
         position, settings = self._position, self._settings
@@ -155,18 +153,15 @@ class _Fitting:
         self._model.train()
         total = self._objective.total(indices)
         mine = processes.share(indices)
-        # A process without an example must still take part in the averaging of gradients.
-        scale = float(processes.count) if mine else 0.0
-        mine = mine or indices[:1]
-        size = settings.micro_batch_size or len(mine)
-        parts = [mine[start : start + size] for start in range(0, len(mine), size)]
+        size = settings.micro_batch_size or max(1, len(mine))
         batch_loss = 0.0
-        for number, part in enumerate(parts, start=1):
-            with nullcontext() if number == len(parts) else processes.without_sync(self._wrapped):
-                with torch.autocast(processes.device.type, torch.bfloat16, enabled=self._run.use_bf16):
-                    loss = self._objective.loss(self._wrapped, part, total, processes.device)
-                torch.autograd.backward(loss * scale)
-            batch_loss += loss.item() if scale else 0.0
+        for start in range(0, len(mine), size):
+            with torch.autocast(processes.device.type, torch.bfloat16, enabled=self._run.use_bf16):
+                part = mine[start : start + size]
+                loss = self._objective.loss(self._model, part, total, processes.device)
+            torch.autograd.backward(loss)
+            batch_loss += loss.item()
+        processes.sum_gradients(self._model.parameters())
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), settings.max_grad_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)

@@ -1,7 +1,6 @@
 """The processes that train one model together: one, or as many as `accelerate launch` started."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -9,7 +8,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from reward_service.errors import ConfigError
 
@@ -61,18 +59,23 @@ class Processes:
         """This process's part of a batch; as the batch is in order of length, the parts are of like lengths."""
         return indices[self.rank :: self.count]
 
-    def wrap(self, model: Any) -> Any:
-        """The model with its gradients averaged over the processes."""
-        if self.count == 1:
-            return model
-        # Some encoders hold weights that this input does not use, such as Longformer's for global attention.
-        device_ids = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=device_ids, find_unused_parameters=True)
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Add up everyone's gradients, in place.
 
-    def without_sync(self, wrapped: Any) -> AbstractContextManager[None]:
-        """Within it gradients add up in each process alone."""
-        context: AbstractContextManager[None] = nullcontext() if self.count == 1 else wrapped.no_sync()
-        return context
+        A parameter that only some have a gradient for counts as 0 for the others; one that nobody has stays without.
+        """
+        if self.count == 1:
+            return
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        used = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.int32)
+        used = used.to(self.device)
+        torch.distributed.all_reduce(used, torch.distributed.ReduceOp.MAX)
+        shared = [parameter for parameter, is_used in zip(trained, used.tolist(), strict=True) if is_used]
+        flat = torch.cat([_gradient(parameter).flatten() for parameter in shared])
+        torch.distributed.all_reduce(flat)
+        sizes = [parameter.numel() for parameter in shared]
+        for parameter, gradient in zip(shared, torch.split(flat, sizes), strict=True):
+            parameter.grad = gradient.view_as(parameter)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in one of them."""
@@ -106,3 +109,7 @@ class Processes:
     def wait(self) -> None:
         """Until all are here."""
         self._state.wait_for_everyone()
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
