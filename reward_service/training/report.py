@@ -65,7 +65,7 @@ def _head(judged: Judged) -> Iterator[str]:
     if judged.metrics.get("n_segments"):
         segments = judged_segments(spans, judged.scores, judged.output.ok_label)
         yield report_figures.reliability_diagram(segments)
-        auc = judged.metrics["auc"]
+        auc = judged.metrics.get("auc")
         if auc is not None:
             yield report_figures.roc_diagram(segments, auc)
         yield report_figures.score_histogram(segments)

@@ -192,7 +192,7 @@ def train_one(session: Session, name: str, digest: str, checkpoints: Path) -> Pu
         published = session.store.publish(files, manifest)
     remove_checkpoints(checkpoints)
     judged = [
-        Judged(output, scored.examples, scored.scores, metrics)
+        Judged(output, scored.examples, scored.scores, dict(output.metrics))
         for output, scored in zip(manifest.outputs, objective.score(backend), strict=True)
     ]
     path = config.reports_folder / f"{name}-{published.version}.html"
