@@ -164,6 +164,10 @@ BAD = {
     "missing": (answer_of("ok"), {}),
     "none": ('{"labels": []}', {}),
     "twice": ('{"labels": [{"segment": 1, "label": "ok"}, {"segment": 1, "label": "ok"}]}', {}),
+    "once too often": (
+        '{"labels": [{"segment": 1, "label": "ok"}, {"segment": 2, "label": "ok"}, {"segment": 2, "label": "ok"}]}',
+        {},
+    ),
     "too many": (answer_of("ok", "ok", "ok"), {}),
     "of nothing": ('{"labels": [{"segment": 1, "label": "ok"}, {"segment": 3, "label": "ok"}]}', {}),
     "as text": ('{"labels": [{"segment": "1", "label": "ok"}, {"segment": 2, "label": "ok"}]}', {}),
