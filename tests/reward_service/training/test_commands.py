@@ -3,12 +3,16 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from reward_service.cli import app
 from reward_service.registry.store import Store
+from reward_service.training.data_files import DataFile
+from reward_service.training.qa_feedback import read_qa_feedback
+from tests.reward_service.training.conftest import write_config
 
 
 def call(*arguments: object) -> Result:
@@ -53,6 +57,84 @@ def test_export_then_evaluate(trained: tuple[Path, Path], feedback_files: tuple[
         assert figures["version"] == Store(store).resolve(name).version
 
 
+def as_jsonl(source: Path, target: Path) -> Path:
+    """The same feedback in plain rows: the marked answer, then each preference."""
+    lines: list[dict[str, Any]] = []
+    for row in read_qa_feedback([DataFile(source)]).span_rows():
+        spans = [{"start": mark.start, "end": mark.end, "type": mark.error_type} for mark in row.errors]
+        lines.append({"fields": row.item.fields, "response": row.item.response, "spans": spans})
+    for pair in read_qa_feedback([DataFile(source)]).pair_rows("preference", 0.85):
+        for winner, loser in pair.pairs:
+            texts = {"chosen": pair.items[winner].response, "rejected": pair.items[loser].response}
+            lines.append({"fields": pair.items[0].fields, **texts})
+    target.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return target
+
+
+def test_jsonl_trains_and_judges_both_kinds(
+    trained: tuple[Path, Path], encoder_dir: Path, feedback_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    train, dev = (as_jsonl(path, tmp_path / f"{path.stem}.jsonl") for path in feedback_files)
+    store = tmp_path / "store"
+    data = {"format": "jsonl", "train": [str(train)], "dev": [f"{dev}[:80]"]}
+    config = write_config(tmp_path / "train.yaml", encoder_dir, feedback_files, store, data=data)
+    result = call("train", "--config", config)
+    assert result.exit_code == 0, result.output
+    figures = tmp_path / "figures.json"
+    common = ("--store", store, "--data", f"{dev}[:80]", "--format", "jsonl", "--json", figures)
+    counts = {"factuality": ("n_segments", 24), "preference": ("n_pairs", 80 - 24)}
+    for name, (key, count) in counts.items():
+        judged = call("evaluate", name, *common, "--report", tmp_path / "page.html", "--scores", tmp_path / "s.jsonl")
+        assert judged.exit_code == 0, judged.output
+        told = json.loads(figures.read_text())
+        assert (told[key], told["n_examples"], told["head"]) == (count, 80, name)
+        assert told["accuracy"] > 0.9
+        assert told["data"] == [f"{dev}[:80]"]
+        assert name in (tmp_path / "page.html").read_text()
+        lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
+        assert lines[0].keys() == {"index", "response", "head", "start", "end", "score", "label", "truth"}
+    # The marked answers are the same in both formats, and so is what they teach.
+    metrics = Store(store).resolve("factuality").manifest.metrics
+    assert metrics == Store(trained[1]).resolve("factuality").manifest.metrics
+
+
+def test_faults_of_feedback_name_file_line_and_field(
+    encoder_dir: Path, feedback_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    row = {"fields": {"question": "What?", "context": "x"}, "response": "It is red.", "spans": []}
+    bare = {**row, "fields": {"question": "What?"}}
+    rows.write_text("".join(json.dumps(line) + "\n" for line in (row, bare)), encoding="utf-8")
+    data = {"format": "jsonl", "train": [str(rows)], "dev": [str(rows)]}
+    config = write_config(tmp_path / "train.yaml", encoder_dir, feedback_files, tmp_path / "store", data=data)
+    result = call("train", "--config", config, "--only", "factuality")
+    assert result.exit_code == 2
+    assert f"{rows}:2: the model's template needs the field 'context'" in result.stderr
+    rows.write_text("{\n[]\n", encoding="utf-8")
+    result = call("train", "--config", config)
+    assert result.exit_code == 2
+    assert f"{rows}:1: not JSON" in result.stderr
+    assert f"{rows}:2: must be an object, not list" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (("--data", "a.json[x]"), "START:STOP"),
+        (("--data", "{dev}[:99]"), "past the file's 24 rows"),
+        (("--data", "{dev}", "--head", "relevance"), "no head 'relevance'; there is factuality"),
+        (("--data", "{dev}", "--format", "jsonl"), "dev.json:1: must be an object, not list"),
+    ],
+)
+def test_evaluate_refuses(
+    trained: tuple[Path, Path], feedback_files: tuple[Path, Path], options: tuple[str, ...], fault: str
+) -> None:
+    given = [option.format(dev=feedback_files[1]) for option in options]
+    result = call("evaluate", "factuality", "--store", trained[1], *given)
+    assert result.exit_code == 2
+    assert fault in result.stderr
+
+
 def test_export_on_given_feedback(trained: tuple[Path, Path], feedback_files: tuple[Path, Path]) -> None:
     result = call("export", "preference", "--store", trained[1], "--data", feedback_files[1])
     assert result.exit_code == 0, result.output
@@ -61,12 +143,27 @@ def test_export_on_given_feedback(trained: tuple[Path, Path], feedback_files: tu
 
 @pytest.mark.parametrize(
     "options",
-    [("--precision", "int8"), ("--runtime", "torch"), ("--store", "/nonexistent"), ("--data", "/nonexistent")],
+    [("--precision", "bf16"), ("--runtime", "torch"), ("--store", "/nonexistent"), ("--data", "/nonexistent")],
 )
 def test_export_refuses(trained: tuple[Path, Path], options: tuple[str, str]) -> None:
     result = call("export", "factuality", "--store", trained[1], *options)
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
+
+
+def test_export_to_all_that_the_service_may_choose_from(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    source = Store(trained[1]).resolve("factuality")
+    store = tmp_path / "store"
+    Store(store).publish(source.path, source.manifest)
+    result = call("export", "factuality", "--store", store, "--runtime", "auto", "--precision", "fp32")
+    assert result.exit_code == 0, result.output
+    assert [line.partition(": factuality: ")[0].rpartition("/")[2] for line in result.stdout.splitlines()] == [
+        "onnxruntime-fp32",
+        "openvino-fp32",
+    ]
+    listed = json.loads(call("models", "list", "--store", store, "--json").stdout)
+    figures = listed[0]["exports"]["openvino-fp32"]["parity"]["factuality"]
+    assert figures["label_flips"] == 0 <= figures["max_abs_diff"] <= figures["max_allowed"]
 
 
 def test_publish_then_list(trained: tuple[Path, Path], encoder_dir: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from reward_service.config import load_settings
 from reward_service.errors import ConfigError
 from reward_service.training.config import TrainConfig
+from reward_service.training.data_files import DataFile
 
 SPAN = {
     "kind": "token_classification",
@@ -54,6 +55,12 @@ def test_models_inherit_training_and_override_it(tmp_path: Path) -> None:
         ({**SPAN, "ignore_error_types": ["Irrelevant"]}, "overlap"),
         ({**SPAN, "template": "{prompt}"}, "not 'prompt'"),
         ({**SPAN, "template": "{question!r}"}, "bare"),
+        ({**SPAN, "class_weights": "even"}, "class_weights"),
+        ({**SPAN, "class_weights": {"error": 2.0}}, "give a weight to each of error, ok"),
+        ({**SPAN, "class_weights": {"error": 0.0, "ok": 1.0}}, "greater than 0"),
+        ({**SPAN, "language": "English"}, "models.m.language"),
+        ({**SPAN, "training": {"patience": 2, "keep_best": False}}, "patience waits for a better epoch"),
+        ({**PAIRS, "class_weights": "balanced"}, "has no classes"),
         ({**SPAN, "kind": "sequence_classification"}, "kind"),
         ({**PAIRS, "pairs": None}, "needs pairs"),
         ({**PAIRS, "pairs": "votes"}, "preference"),
@@ -74,6 +81,27 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
         load(tmp_path, seed="x", data={"train": [], "dev": ["b"]}, surprise=1, models={"m": {**SPAN, "kind": "x"}})
     places = [fault.split(":")[0] for fault in raised.value.faults]
     assert places == ["seed", "data.train", "models.m.kind", "surprise"]
+
+
+def test_jsonl_gives_any_field_but_no_coverage(tmp_path: Path) -> None:
+    data = {"format": "jsonl", "train": ["a.jsonl[:2]"], "dev": ["a.jsonl[2:]"]}
+    config = load(tmp_path, data=data, models={"m": {**SPAN, "template": "{prompt} {anything}"}})
+    assert config.models["m"].fields == {"prompt", "anything"}
+    assert config.data.dev == [DataFile(Path("a.jsonl"), 2, None)]
+    with pytest.raises(ConfigError, match=r"completeness\.pairs: jsonl feedback gives preferences, not coverage"):
+        load(tmp_path, data=data, models={"completeness": PAIRS})
+
+
+def test_a_slice_that_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.train\[0\]: .*START:STOP"):
+        load(tmp_path, data={"train": ["a.json[:20%]"], "dev": ["b.json"]})
+
+
+def test_reports_and_checkpoints_lie_beside_the_store(tmp_path: Path) -> None:
+    config = load(tmp_path, store="runs/x/store")
+    assert (config.work_folder, config.reports_folder) == (Path("runs/x/training"), Path("runs/x/reports"))
+    config = load(tmp_path, work="w", reports="r")
+    assert (config.work_folder, config.reports_folder) == (Path("w"), Path("r"))
 
 
 @pytest.mark.parametrize("training", [{"epochs": 0}, {"speed": 1}, [1]])

@@ -11,7 +11,6 @@ from reward_service.errors import ConfigError, StoreError
 from reward_service.registry.store import Store
 from reward_service.training.config import TrainConfig
 from reward_service.training.data_files import DataFile
-from reward_service.training.provenance import find_trained, settings_digest
 from reward_service.training.train import train_models
 
 
@@ -72,19 +71,6 @@ def test_a_skipped_model_is_the_latest_again(trained: tuple[Path, Path]) -> None
     assert store.resolve("factuality").version == other.version != mine.version
     train_models(config, ["factuality"])
     assert store.resolve("factuality").version == mine.version
-
-
-def test_settings_data_and_encoder_change_the_digest(trained: tuple[Path, Path], feedback_files: tuple) -> None:
-    config = load_settings(trained[0], TrainConfig)
-    base = settings_digest(config, "factuality")
-    assert base == settings_digest(config, "factuality") != settings_digest(config, "preference")
-    assert base != settings_digest(config.model_copy(update={"seed": 1}), "factuality")
-    swapped = config.data.model_copy(update={"train": config.data.dev})
-    assert base != settings_digest(config.model_copy(update={"data": swapped}), "factuality")
-    # Where things lie, and on how many threads, changes nothing.
-    assert base == settings_digest(config.model_copy(update={"store": Path("x"), "threads": 2}), "factuality")
-    assert find_trained(Store(trained[1]), "factuality", base) is not None
-    assert find_trained(Store(trained[1]), "preference", base) is None
 
 
 def test_unknown_names_are_told(trained: tuple[Path, Path]) -> None:
