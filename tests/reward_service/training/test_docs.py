@@ -9,6 +9,8 @@ import yaml
 from reward_proto.feedback import FeedbackFile
 from reward_service.training.config import ModelConfig, NetworkConfig, TrainConfig, TrainingConfig
 from reward_service.training.data_files import DataFile
+from reward_service.training.figures import pair_metrics, span_metrics
+from reward_service.training.jsonl import MarkedSpan, PairLine, SpanLine, read_jsonl
 from reward_service.training.qa_feedback import read_qa_feedback
 
 PAGE = Path(__file__).parents[3] / "docs" / "reward-models.md"
@@ -42,3 +44,22 @@ def test_every_setting_is_documented() -> None:
     names += [f"training.{name}" for name in TrainingConfig.model_fields]
     names += [f"models.NAME.{name}" for name in ModelConfig.model_fields if name != "training"]
     assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_the_jsonl_example_reads(tmp_path: Path) -> None:
+    (text,) = blocks("jsonl")
+    (tmp_path / "a.jsonl").write_text(text, encoding="utf-8")
+    feedback = read_jsonl([DataFile(tmp_path / "a.jsonl")])
+    (marked,) = feedback.span_rows()
+    (error,) = marked.errors
+    assert marked.item.response[error.start : error.end] == "who was tall,"
+    (pair,) = feedback.pair_rows("preference", 0.85)
+    assert pair.pairs == ((0, 1),)
+    page = PAGE.read_text(encoding="utf-8")
+    names = {*SpanLine.model_fields, *PairLine.model_fields, *MarkedSpan.model_fields}
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_every_figure_is_documented() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert [name for name in {**span_metrics([], []), **pair_metrics([], [])} if f"`{name}`" not in page] == []
