@@ -48,6 +48,7 @@ PRECISIONS: dict[Runtime, frozenset[Precision]] = {
     Runtime.AUTO: frozenset(Precision),
     Runtime.TORCH: frozenset({Precision.FP32, Precision.BF16}),
     Runtime.ONNXRUNTIME: frozenset({Precision.FP32, Precision.INT8}),
+    Runtime.OPENVINO: frozenset(Precision),
 }
 """What each runtime can compute in."""
 
@@ -58,23 +59,23 @@ class ModelSettings(Section):
     Attributes:
         source: Where the scores come from; `store` when absent.
         name: `name`, `name@alias` or `name@version` in the store.
-        runtime: `auto` takes the ONNX export where there is one, and torch otherwise.
-        precision: `bf16` needs torch, `int8` an int8 export.
+        runtime: `auto` takes the fastest on this machine of those that passed the gate at an export.
+        precision: fp32 when absent, any for `auto`. A lower one needs an export that passed the gate.
         device: `cpu`, `cuda` or `cuda:N`.
     """
 
     source: Literal["store"] = "store"
     name: str = Field(pattern=REFERENCE_PATTERN)
     runtime: Runtime = Runtime.AUTO
-    precision: Precision = Precision.FP32
+    precision: Precision | None = None
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
 
     @model_validator(mode="after")
     def _runtime_can(self) -> "ModelSettings":
-        if self.runtime is Runtime.OPENVINO:
-            raise ValueError("runtime openvino is not available yet; use auto, torch or onnxruntime")
-        if self.precision not in PRECISIONS[self.runtime]:
+        if self.precision is not None and self.precision not in PRECISIONS[self.runtime]:
             raise ValueError(f"runtime {self.runtime} does not compute in {self.precision}")
+        if self.device != "cpu" and (self.runtime is Runtime.OPENVINO or self.precision is Precision.INT8):
+            raise ValueError("openvino and int8 compute on the CPU only")
         return self
 
     @property

@@ -7,13 +7,11 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from reward_service.config import Batching, Limits, ModelSettings, Precision, Runtime, ServiceSettings
-from reward_service.core.backend import Backend
+from reward_service.config import Batching, Limits, ModelSettings, Runtime, ServiceSettings
 from reward_service.core.encode import InputEncoder
 from reward_service.core.encoder_source import EncoderSource
 from reward_service.core.scorer import Scorer
@@ -24,6 +22,8 @@ from reward_service.domain import ModelCard
 from reward_service.errors import ConfigError, StoreError
 from reward_service.registry.manifest import Scoring
 from reward_service.registry.store import Published, Store
+from reward_service.runtimes.choose import choose_backend
+from reward_service.runtimes.load import load_backend
 from reward_service.sources import by_prefix_difference, text_sources
 from reward_service.web.app import create_app
 from reward_service.web.metrics import Metrics
@@ -106,7 +106,8 @@ def load_source(
     published = store.resolve(wanted.name)
     manifest = published.manifest
     try:
-        backend = _load_backend(published, wanted, batching.threads)
+        load = choose_backend if wanted.runtime is Runtime.AUTO else load_backend
+        backend = load(published, wanted, batching)
         encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
     except (ValueError, ImportError) as error:
         raise StoreError(f"{published.name}@{published.version}: {error}") from error
@@ -156,22 +157,3 @@ def _cards(published: Published, runtime: str) -> list[ModelCard]:
         )
         for output, head in zip(manifest.outputs, manifest.logit_heads, strict=True)
     ]
-
-
-def _load_backend(published: Published, wanted: ModelSettings, threads: int) -> Backend:
-    if _choose_runtime(published, wanted) is Runtime.ONNXRUNTIME:
-        from reward_service.backends.onnx_backend import OnnxBackend
-
-        path: Path = published.onnx_path(wanted.precision)
-        return OnnxBackend(path, threads=threads, device=wanted.device, precision=wanted.precision)
-    from reward_service.backends.torch_backend import TorchBackend
-
-    kind = published.manifest.kind
-    return TorchBackend(published.path, kind, threads=threads, device=wanted.device, precision=wanted.precision)
-
-
-def _choose_runtime(published: Published, wanted: ModelSettings) -> Runtime:
-    if wanted.runtime is not Runtime.AUTO:
-        return wanted.runtime
-    is_exported = published.export_path(f"onnxruntime-{wanted.precision}").is_dir()
-    return Runtime.ONNXRUNTIME if is_exported or wanted.precision is Precision.INT8 else Runtime.TORCH

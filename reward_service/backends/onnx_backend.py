@@ -20,10 +20,11 @@ class OnnxBackend:
         path: The exported graph: `input_ids` and `attention_mask` [B, T] int64 in, `logits` out.
         threads: Threads of one inference; at least 1.
         device: `cpu`, `cuda` or `cuda:N`.
-        precision: Of the exported graph; it only names the runtime here.
+        precision: Of the exported graph, `fp32` or `int8`; it only names the runtime here.
 
     Raises:
         ValueError: This onnxruntime build cannot use the device.
+        RuntimeError: It cannot read the graph.
     """
 
     def __init__(self, path: Path, *, threads: int, device: str = "cpu", precision: str = "fp32") -> None:
@@ -34,7 +35,11 @@ class OnnxBackend:
         options.inter_op_num_threads = 1
         # Idle threads that spin would take the cores from the tokenizer and from the other models' sessions.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=[_provider(device)])
+        provider = _provider(device)
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        except Exception as error:  # onnxruntime's own have no common base
+            raise RuntimeError(f"onnxruntime cannot open {path}: {error}") from error
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
         """Compute logits; see `core.backend.Backend`."""

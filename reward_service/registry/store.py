@@ -3,14 +3,13 @@
 Layout::
 
     STORE/NAME/VERSION/{manifest.json,config.json,model.safetensors,tokenizer.json,...,digests.json}
-    STORE/NAME/VERSION.exports/onnxruntime-fp32/{model.onnx,export.json}     derived; never changes the version
+    STORE/NAME/VERSION.exports/onnxruntime-fp32/{model.onnx,...,export.json} derived; never changes the version
     STORE/NAME/aliases.json                                                  {"latest": VERSION, ...}
 """
 
 import json
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from reward_service.errors import StoreError
 from reward_service.registry import files as model_files
 from reward_service.registry.architecture import read_config
 from reward_service.registry.checkpoint import check_checkpoint, complete_config, read_tokenizer
+from reward_service.registry.exports import ONNX_FILE, ExportRecord, read_record, summarize
 from reward_service.registry.manifest import Manifest
 
 VERSION_LENGTH = 12
@@ -31,8 +31,6 @@ VERSION_LENGTH = 12
 
 DEFAULT_ALIAS = "latest"
 ALIASES_FILE = "aliases.json"
-EXPORT_FILE = "export.json"
-ONNX_FILE = "model.onnx"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _VERSION = re.compile(rf"[0-9a-f]{{{VERSION_LENGTH}}}")
@@ -64,7 +62,7 @@ class Published:
             "version": self.version,
             "digest": self.digest,
             "aliases": list(self.aliases),
-            "exports": sorted(path.name for path in self._exports.glob("[!.]*")),
+            "exports": summarize(self.exports_path, self.version),
             **self.manifest.model_dump(mode="json"),
         }
 
@@ -76,33 +74,38 @@ class Published:
         """
         return read_tokenizer(self.path)
 
-    def export_path(self, runtime: str) -> Path:
-        """Where an export of this version for a runtime, such as `onnxruntime-fp32`, lies or would lie."""
-        return self._exports / runtime
-
     @property
-    def _exports(self) -> Path:
+    def exports_path(self) -> Path:
+        """Where exports of this version lie."""
         return self.path.with_name(f"{self.version}.exports")
 
-    def onnx_path(self, precision: str = "fp32") -> Path:
-        """The exported ONNX file, verified against the digests in its export.json.
+    def export_path(self, runtime: str) -> Path:
+        """Where an export of this version for a runtime, such as `onnxruntime-fp32`, lies or would lie."""
+        return self.exports_path / runtime
+
+    def export_record(self, runtime: str) -> ExportRecord:
+        """The record of an export, whose files are verified against it.
 
         Raises:
             StoreError: Not exported, changed since, or made from another version.
         """
-        directory = self.export_path(f"onnxruntime-{precision}")
+        directory = self.export_path(runtime)
         if not directory.is_dir():
+            name, _, precision = runtime.rpartition("-")
             raise StoreError(
-                f"{self.name}@{self.version} has no onnxruntime {precision} export: run `reward-service export "
-                f"{self.name} --runtime onnxruntime --precision {precision}`"
+                f"{self.name}@{self.version} has no {name} {precision} export: run `reward-service export "
+                f"{self.name} --runtime {name} --precision {precision}`"
             )
-        report = model_files.read_json_object(directory / EXPORT_FILE)
-        if report.get("version") != self.version or not isinstance(report.get("files"), dict):
-            raise StoreError(f"{directory / EXPORT_FILE}: is not the report of an export of {self.version}")
-        model_files.verify_files(
-            directory, {**report["files"], EXPORT_FILE: model_files.sha256_of(directory / EXPORT_FILE)}
-        )
-        return directory / ONNX_FILE
+        return read_record(directory, self.version)
+
+    def onnx_path(self, runtime: str = "onnxruntime-fp32") -> Path:
+        """The ONNX file of an export that has one of its own, verified.
+
+        Raises:
+            StoreError: As `export_record`.
+        """
+        self.export_record(runtime)
+        return self.export_path(runtime) / ONNX_FILE
 
 
 class Store:
@@ -195,32 +198,6 @@ class Store:
             model_files.write_durably(staged, _pretty(merged))
             staged.replace(model_dir / ALIASES_FILE)
             model_files.sync_directory(model_dir)
-
-    def publish_export(self, published: Published, runtime: str, files: Path, report: dict[str, Any]) -> Path:
-        """Put a derived form of a version beside it, in place of an earlier one.
-
-        Args:
-            published: The version it was made from.
-            runtime: Such as `onnxruntime-fp32`.
-            files: A directory with the derived files.
-            report: Figures of the parity check; the version and the files' digests are added.
-
-        Returns:
-            The export's directory.
-        """
-        target = published.export_path(runtime)
-        target.parent.mkdir(exist_ok=True)
-        with model_files.staging(target.parent) as staged:
-            for source in model_files.check_directory(files):
-                model_files.copy_durably(source, staged / source.name)
-            digests = {path.name: model_files.sha256_of(path) for path in sorted(staged.iterdir())}
-            full = {**report, "version": published.version, "runtime": runtime, "files": digests}
-            model_files.write_durably(staged / EXPORT_FILE, _pretty(full))
-            with model_files.locked(target.parent):
-                if target.exists():
-                    shutil.rmtree(target)
-                model_files.move_into_place(staged, target)
-        return target
 
     def _model_dir(self, name: str) -> Path:
         self._check_name(name)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from reward_proto.models import ModelKind
+from reward_service.config import Batching, ModelSettings, Runtime
 from reward_service.core.backend import Backend
 from reward_service.domain import ItemScore
 from reward_service.errors import ConfigError, StoreError
 from reward_service.registry.files import read_json_object
 from reward_service.registry.manifest import HeadSpec
 from reward_service.registry.store import Published
+from reward_service.runtimes import load as runtimes
 from reward_service.training.data_files import DataFile
 from reward_service.training.dataset import (
     Inputs,
@@ -116,19 +118,14 @@ def load_backend(published: Published, runtime: str, *, threads: int) -> Backend
 
     Args:
         published: The version.
-        runtime: `torch` or `onnxruntime`.
+        runtime: `torch`, `onnxruntime` or `openvino`.
         threads: Of the runtime.
 
     Raises:
         StoreError: Not exported, or changed since.
     """
-    if runtime == "onnxruntime":
-        from reward_service.backends.onnx_backend import OnnxBackend
-
-        return OnnxBackend(published.onnx_path(), threads=threads)
-    from reward_service.backends.torch_backend import TorchBackend
-
-    return TorchBackend(published.path, published.manifest.kind, threads=threads)
+    wanted = ModelSettings(name=published.name, runtime=Runtime(runtime))
+    return runtimes.load_backend(published, wanted, Batching(threads=threads))
 
 
 def evaluate(

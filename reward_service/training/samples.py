@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reward_service.core.encode import PROMPT_FIELD, InputEncoder, parse_template
-from reward_service.core.segment import segment_text
 from reward_service.domain import Encoded, TextItem
 from reward_service.errors import TooLongError
 from reward_service.registry.manifest import Manifest
 from reward_service.registry.store import Published
+from reward_service.runtimes.gate import encode_item
 
 PARITY_FILE = "parity.jsonl"
 """Held-out texts that are published with a trained model."""
@@ -38,20 +38,21 @@ def sample_items(published: Published) -> list[TextItem]:
     return items
 
 
-def encode_fitting(items: Sequence[TextItem], manifest: Manifest, encoder: InputEncoder) -> list[Encoded]:
-    """Encode the items that fit the model's length and have something to score."""
-    encoded = []
+def fitting_items(
+    items: Sequence[TextItem], manifest: Manifest, encoder: InputEncoder
+) -> tuple[list[TextItem], list[Encoded]]:
+    """The items that fit the model's length and have something to score, and their inputs."""
+    kept: list[TextItem] = []
+    encoded: list[Encoded] = []
     for item in items:
-        language = manifest.segmenter.language
         try:
-            found = encoder.encode(
-                item, [segment_text(item.response, output.granularity, language) for output in manifest.outputs]
-            )
+            found = encode_item(item, manifest, encoder)
         except TooLongError:
             continue
         if any(read.spans for read in found.reads):
+            kept.append(item)
             encoded.append(found)
-    return encoded
+    return kept, encoded
 
 
 def write_text_items(path: Path, items: Sequence[TextItem]) -> None:

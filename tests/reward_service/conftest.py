@@ -12,7 +12,7 @@ from reward_proto.score import Granularity
 from reward_service.core.segment import SEGMENTER_VERSION
 from reward_service.registry.manifest import Manifest, SegmenterSpec
 from reward_service.registry.store import Store
-from reward_service.training.trace import write_onnx
+from reward_service.training.export import export
 
 MAX_TOKENS = 1024
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
@@ -53,10 +53,7 @@ def publish_tiny(store: Store, scratch: Path, manifest: Manifest, seed: int) -> 
     model.save_pretrained(files)
     byte_tokenizer().save(str(files / "tokenizer.json"))
     published = store.publish(files, manifest)
-    exported = scratch / f"{manifest.name}-onnx"
-    exported.mkdir()
-    write_onnx(published.path, manifest.kind, exported / "model.onnx")
-    store.publish_export(published, "onnxruntime-fp32", exported, {})
+    export(published)
     return published.version
 
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reward_service.config import Precision, Runtime, ServiceSettings, load_settings, read_key
+from reward_service.config import Runtime, ServiceSettings, load_settings, read_key
 from reward_service.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def test_defaults(tmp_path: Path) -> None:
     settings = load(tmp_path, MINIMAL)
     assert (settings.host, settings.port, settings.store) == ("127.0.0.1", 8000, Path("runs/store"))
     (model,) = settings.models
-    assert (model.runtime, model.precision, model.device) == (Runtime.AUTO, Precision.FP32, "cpu")
+    assert (model.runtime, model.precision, model.device) == (Runtime.AUTO, None, "cpu")
     assert (settings.limits.max_items, settings.limits.max_body_bytes) == (256, 8388608)
     assert (settings.limits.max_queue_items, settings.limits.max_queue_tokens) == (4096, 1048576)
     assert (settings.batching.max_batch_tokens, settings.batching.threads) == (2048, 2)
@@ -84,7 +84,8 @@ def test_every_fault_is_told_at_once_with_its_place(tmp_path: Path) -> None:
     [
         ({"models": []}, "models: "),
         ({"models": [{"name": "a"}, {"name": "a@old"}]}, "served twice: a"),
-        ({"models": [{"name": "a", "runtime": "openvino"}]}, "not available yet"),
+        ({"models": [{"name": "a", "runtime": "openvino", "device": "cuda"}]}, "on the CPU only"),
+        ({"models": [{"name": "a", "precision": "int8", "device": "cuda:1"}]}, "on the CPU only"),
         ({"models": [{"name": "a", "runtime": "torch", "precision": "int8"}]}, "does not compute in int8"),
         ({"models": [{"name": "a", "runtime": "onnxruntime", "precision": "bf16"}]}, "does not compute in bf16"),
         ({"models": [{"name": "a", "device": "tpu"}]}, "models[0].device"),

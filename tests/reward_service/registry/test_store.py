@@ -173,45 +173,6 @@ def test_publishers_at_once_lose_no_alias(tmp_path: Path, files: Path, manifest:
     assert left == {Store(tmp_path / "store").resolve("relevance").version, "aliases.json", ".lock"}
 
 
-def test_an_export_is_beside_the_version_and_never_changes_it(tmp_path: Path, files: Path, manifest: Manifest) -> None:
-    store = Store(tmp_path / "store")
-    published = store.publish(files, manifest)
-    with pytest.raises(StoreError, match="no onnxruntime fp32 export"):
-        published.onnx_path()
-    derived = tmp_path / "derived"
-    derived.mkdir()
-    (derived / "model.onnx").write_bytes(b"graph")
-    target = store.publish_export(published, "onnxruntime-fp32", derived, {"max_abs_diff": 0.5})
-    assert published.onnx_path().read_bytes() == b"graph"
-    report = json.loads((target / "export.json").read_text())
-    assert report["version"] == published.version
-    assert report["max_abs_diff"] == 0.5
-    assert store.resolve("relevance") == published
-    assert published.summary()["exports"] == ["onnxruntime-fp32"]
-    (derived / "model.onnx").write_bytes(b"better graph")
-    store.publish_export(published, "onnxruntime-fp32", derived, {})
-    assert published.onnx_path().read_bytes() == b"better graph"
-
-
-@pytest.mark.parametrize("change", ["changed", "other version", "added"])
-def test_an_export_is_verified(tmp_path: Path, files: Path, manifest: Manifest, change: str) -> None:
-    store = Store(tmp_path / "store")
-    published = store.publish(files, manifest)
-    derived = tmp_path / "derived"
-    derived.mkdir()
-    (derived / "model.onnx").write_bytes(b"graph")
-    target = store.publish_export(published, "onnxruntime-fp32", derived, {})
-    if change == "changed":
-        (target / "model.onnx").write_bytes(b"evil")
-    elif change == "added":
-        (target / "more.onnx").write_bytes(b"evil")
-    else:
-        report = json.loads((target / "export.json").read_text())
-        (target / "export.json").write_text(json.dumps({**report, "version": "0" * 12}))
-    with pytest.raises(StoreError, match=r"model\.onnx: changed|is not the report|more\.onnx: was added"):
-        published.onnx_path()
-
-
 def test_a_damaged_aliases_file_is_told(tmp_path: Path, files: Path, manifest: Manifest) -> None:
     store = Store(tmp_path / "store")
     published = store.publish(files, manifest)

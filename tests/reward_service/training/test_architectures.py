@@ -29,7 +29,7 @@ from reward_service.registry.describe import describe
 from reward_service.registry.store import Store
 from reward_service.serve import load_source
 from reward_service.training.config import TrainConfig
-from reward_service.training.export_onnx import export_onnx
+from reward_service.training.export import export
 from reward_service.training.scoring import score_all
 from reward_service.training.train import train_models
 from reward_service.web.app import create_app
@@ -173,7 +173,7 @@ def trained(
     fields = {"question": "What is the colour of the thing?", "context": "The thing is here."}
     items = [TextItem("", text, fields) for text in texts]
     for name in ("spans", "whole"):
-        export_onnx(store, store.resolve(name))
+        export(store.resolve(name))
     return Trained(architecture, store, items)
 
 
@@ -288,7 +288,7 @@ def test_a_decoder_from_elsewhere_without_an_id_for_padding(tmp_path: Path) -> N
     manifest = describe(tmp_path / "model", name="m", labels=("bad", "so-so", "good"), **common)
     store = Store(tmp_path / "store")
     published = store.publish(tmp_path / "model", manifest)
-    assert export_onnx(store, published)[1].label_flips == 0
+    assert export(published)[1].parity["m"].label_flips == 0
     encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
     items = [TextItem("it", text) for text in ("", "red .", "nobody knows much about that thing here .")]
     encoded = [encoder.encode(item, [segment_text(item.response, manifest.granularity)]) for item in items]

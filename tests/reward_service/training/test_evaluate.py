@@ -17,7 +17,7 @@ from reward_service.training.evaluate import (
     report,
     score_lines,
 )
-from reward_service.training.export_onnx import export_onnx
+from reward_service.training.export import export
 
 
 @pytest.mark.parametrize("name", ["factuality", "preference"])
@@ -32,7 +32,7 @@ def test_the_published_version_gives_the_figures_of_its_training(
     (judged,) = evaluate(published, load_backend(published, "torch", threads=1), feedback, rules)
     metrics = judged.metrics
     assert metrics == pytest.approx(published.manifest.metrics, abs=1e-5)
-    export_onnx(store, published)
+    export(published)
     onnx = load_backend(published, "onnxruntime", threads=1)
     assert onnx.runtime == "onnxruntime-fp32"
     (again,) = evaluate(published, onnx, feedback, rules)

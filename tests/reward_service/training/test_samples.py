@@ -4,7 +4,7 @@ from reward_proto.score import Granularity
 from reward_service.core.encode import InputEncoder, InputSpec
 from reward_service.domain import TextItem
 from reward_service.registry.store import Store
-from reward_service.training.samples import encode_fitting, read_text_items, sample_items, write_text_items
+from reward_service.training.samples import fitting_items, read_text_items, sample_items, write_text_items
 
 
 def test_items_survive_a_file(tmp_path: Path) -> None:
@@ -25,6 +25,7 @@ def test_what_fits_is_encoded(trained: tuple[Path, Path]) -> None:
     encoder = InputEncoder(published.load_tokenizer(), InputSpec(manifest.template, (manifest.kind,), 30, None))
     fields = {"question": "what", "context": "thing"}
     texts = ["It is red. It is.", "", "it " * 40]
-    encoded = encode_fitting([TextItem("", text, fields) for text in texts], manifest, encoder)
+    kept, encoded = fitting_items([TextItem("", text, fields) for text in texts], manifest, encoder)
+    assert [item.response for item in kept] == texts[:1]
     assert [len(item.reads[0].spans) for item in encoded] == [2]
     assert manifest.granularity is Granularity.SENTENCE

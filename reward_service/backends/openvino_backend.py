@@ -1,0 +1,74 @@
+"""OpenVINO: reads ONNX files too, and computes in bf16 on CPUs that can."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from reward_service.backends.onnx_backend import OUTPUT
+from reward_service.domain import Batch
+from reward_service.errors import ModelFailedError
+
+DEVICE = "CPU"
+
+QUANTIZED_GROUP = 128
+"""Neighbouring activations of one token that share a scale in int8. It divides the width of every common encoder."""
+
+
+class OpenVinoBackend:
+    """One compiled model with free batch size and length, on the CPU.
+
+    Args:
+        path: The exported graph: `input_ids` and `attention_mask` [B, T] int64 in, `logits` out. For int8 the one with
+            8-bit weights.
+        threads: Threads of one inference; at least 1.
+        precision: `fp32`, `bf16`, or `int8`: 8-bit products, the rest in bf16 where the CPU can and in fp32 elsewhere.
+
+    Raises:
+        ValueError: An unknown precision, or bf16 on a CPU that lacks it: OpenVINO would silently compute in fp32.
+        RuntimeError: OpenVINO cannot read or compile the graph.
+    """
+
+    def __init__(self, path: Path, *, threads: int, precision: str = "fp32") -> None:
+        self.runtime = f"openvino-{precision}"
+        core = openvino.Core()
+        has_bf16 = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and not has_bf16:
+            raise ValueError("this CPU has no bf16 instructions; OpenVINO would compute in fp32")
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads,
+            # Several models share the cores with each other and with the tokenizer.
+            "ENABLE_CPU_PINNING": False,
+            **_settings_of(precision, has_bf16),
+        }
+        self._compiled = core.compile_model(str(path), DEVICE, settings)
+        self._request = self._compiled.create_infer_request()
+
+    def infer(self, batch: Batch) -> NDArray[np.float32]:
+        """Compute logits; see `core.backend.Backend`."""
+        feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        try:
+            self._request.infer(feed)
+        except RuntimeError as error:
+            raise ModelFailedError(f"openvino failed on a batch of {batch.input_ids.shape}") from error
+        # The tensor is the request's own memory, which the next batch overwrites.
+        return np.array(self._request.get_tensor(OUTPUT).data, dtype=np.float32)
+
+    def close(self) -> None:
+        """Free the compiled model."""
+        del self._request, self._compiled
+
+
+def _settings_of(precision: str, has_bf16: bool) -> dict[str, Any]:
+    if precision == "fp32":
+        return {"INFERENCE_PRECISION_HINT": "f32"}
+    if precision == "bf16":
+        return {"INFERENCE_PRECISION_HINT": "bf16"}
+    if precision == "int8":
+        rest = "bf16" if has_bf16 else "f32"
+        return {"INFERENCE_PRECISION_HINT": rest, "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTIZED_GROUP}
+    raise ValueError(f"openvino serves fp32, bf16, int8, not {precision!r}")
