@@ -1,7 +1,8 @@
 """Segments to token ids: `prefix <sep> segment <sep> segment ...`, read at the separator before each segment.
 
 Several heads share one input: separators stand wherever one of them begins a segment. A decoder-only model, which
-cannot see ahead, has its separators after the segments instead.
+cannot see ahead, has its separators after the segments instead. A sequence model without a template reads the bare
+response, as a classifier of plain texts was trained to.
 """
 
 import re
@@ -141,7 +142,10 @@ class InputEncoder:
         prefix = tokenize(text, cut_start, cut_end)
         _check_unicode("response", item.response)
         heads = [_checked(kind, own, item.response) for kind, own in zip(self._spec.kinds, spans, strict=True)]
-        body, separators = self._tokenize_body(item.response, heads)
+        if not self._spec.template and len(heads) == 1 and self._spec.kinds[0] is not ModelKind.TOKEN_CLASSIFICATION:
+            body, separators = self._tokenize_bare(item.response, heads[0][0]), {}
+        else:
+            body, separators = self._tokenize_body(item.response, heads)
         length = len(self._begin) + len(prefix.ids) + len(body) + len(self._end)
         cut = max(0, length - self._spec.max_tokens)
         if cut > prefix.cut_to - prefix.cut_from:
@@ -182,6 +186,11 @@ class InputEncoder:
                 separators[end] = len(body)
                 body.append(self.separator_id)
         return body, separators
+
+    def _tokenize_bare(self, response: str, span: Span) -> list[int]:
+        """The response alone, as a classifier of plain texts was trained on it: nothing stands before it."""
+        ids: list[int] = self._tokenizer.encode(response[span.start : span.end], add_special_tokens=False).ids
+        return ids
 
     def _positions(
         self, kind: ModelKind, spans: tuple[Span, ...], separators: dict[int, int], body_start: int, length: int

@@ -54,7 +54,7 @@ def check(asked: list[ScoreItem], results: list[ItemResult]) -> None:
     assert [result.id for result in results] == [item.id for item in asked]
     for item, result in zip(asked, results, strict=True):
         # [CLS], separator, space, the bytes, [SEP]
-        assert result.scores["length"].sequence_score == 4 + len(item.response.encode())
+        assert result.scores["length"].sequence_score == 2 + len(item.response.encode())
         segments = result.scores["relevance"].segments
         assert segments is not None
         assert "".join(item.response[s.start : s.end] for s in segments).replace(" ", "") == item.response.replace(
@@ -239,7 +239,7 @@ def test_a_service_that_is_killed_and_started_again_is_survived(port: int, start
             check(asked, client.score(asked))
             at_work.join(timeout=120)
             scores = [result.scores["length"].sequence_score for result in found.pop("slow")]
-            assert scores == [float(5 + n) for n in range(12)]
+            assert scores == [float(3 + n) for n in range(12)]
 
 
 def test_many_concurrent_callers_each_get_their_own_answers(port: int, start: Callable[[], Process]) -> None:

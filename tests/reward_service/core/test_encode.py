@@ -277,3 +277,19 @@ def test_every_read_out_is_a_separator_beside_its_segment(text: str, readout: Re
         assert (encoded.input_ids[read.positions] == BERT.index("[SEP]")).all()
     distinct = {span.start if readout is Readout.BEFORE else span.end for head in spans for span in head}
     assert (encoded.input_ids == BERT.index("[SEP]")).sum() == len(distinct) + 1  # and the final one
+
+
+@pytest.mark.parametrize("readout", list(Readout))
+def test_a_sequence_model_without_a_template_reads_the_bare_text(readout: Readout) -> None:
+    tokenizer = bert()
+    spec = span_spec(kinds=(ModelKind.SEQUENCE_CLASSIFICATION,), template="", readout=readout)
+    encoded = InputEncoder(tokenizer, spec).encode(item(), ((Span(0, 14),),))
+    assert encoded.input_ids.tolist() == tokenizer.encode("one two. three").ids
+    blank = InputEncoder(tokenizer, spec).encode(item(" "), ((),))
+    assert blank.input_ids.tolist() == tokenizer.encode("").ids
+
+
+def test_a_span_model_without_a_template_keeps_its_separators() -> None:
+    tokenizer = bert()
+    encoded = InputEncoder(tokenizer, span_spec(template="")).encode(item(), (SPANS,))
+    assert tokens_of(tokenizer, encoded.input_ids) == "[CLS] [SEP] one two . [SEP] three [SEP]"
