@@ -143,7 +143,7 @@ class InputEncoder:
         _check_unicode("response", item.response)
         heads = [_checked(kind, own, item.response) for kind, own in zip(self._spec.kinds, spans, strict=True)]
         if not self._spec.template and len(heads) == 1 and self._spec.kinds[0] is not ModelKind.TOKEN_CLASSIFICATION:
-            body, separators = self._tokenize_bare(item.response, heads[0][0]), {}
+            body, separators = self._tokenize_bare(item.response, heads[0][0])
         else:
             body, separators = self._tokenize_body(item.response, heads)
         length = len(self._begin) + len(prefix.ids) + len(body) + len(self._end)
@@ -187,10 +187,9 @@ class InputEncoder:
                 body.append(self.separator_id)
         return body, separators
 
-    def _tokenize_bare(self, response: str, span: Span) -> list[int]:
-        """The response alone, as a classifier of plain texts was trained on it: nothing stands before it."""
-        ids: list[int] = self._tokenizer.encode(response[span.start : span.end], add_special_tokens=False).ids
-        return ids
+    def _tokenize_bare(self, response: str, span: Span) -> tuple[list[int], dict[int, int]]:
+        """The response alone, as a classifier of plain texts was trained on it: no separator, nothing before it."""
+        return self._tokenizer.encode(response[span.start : span.end], add_special_tokens=False).ids, {}
 
     def _positions(
         self, kind: ModelKind, spans: tuple[Span, ...], separators: dict[int, int], body_start: int, length: int
