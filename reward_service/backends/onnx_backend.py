@@ -40,6 +40,10 @@ class OnnxBackend:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
         except Exception as error:  # onnxruntime's own have no common base
             raise RuntimeError(f"onnxruntime cannot open {path}: {error}") from error
+        wanted = provider if isinstance(provider, str) else provider[0]
+        if wanted not in self._session.get_providers():
+            # It falls back to the CPU, and only logs that, where a library of the device's is missing.
+            raise ValueError(f"onnxruntime could not start {wanted} for device {device!r}; its log says why")
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
         """Compute logits; see `core.backend.Backend`."""
@@ -62,4 +66,5 @@ def _provider(device: str) -> str | tuple[str, dict[str, str]]:
     available = onnxruntime.get_available_providers()
     if kind != "cuda" or "CUDAExecutionProvider" not in available:
         raise ValueError(f"onnxruntime cannot use device {device!r}; this build has {', '.join(available)}")
-    return "CUDAExecutionProvider", {"device_id": index or "0"}
+    # TF32 would round the factors of every product to 10 bits, and still be called fp32.
+    return "CUDAExecutionProvider", {"device_id": index or "0", "use_tf32": "0"}

@@ -1,15 +1,19 @@
 """OpenVINO: reads ONNX files too, and computes in bf16 on CPUs that can."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from reward_service.backends.onnx_backend import OUTPUT
 from reward_service.domain import Batch
 from reward_service.errors import ModelFailedError
+
+# Importing openvino reports its use to its makers, unasked, where it finds this package; it has a stub in its place.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+import openvino  # noqa: E402
 
 DEVICE = "CPU"
 
@@ -56,7 +60,11 @@ class OpenVinoBackend:
         except RuntimeError as error:
             raise ModelFailedError(f"openvino failed on a batch of {batch.input_ids.shape}") from error
         # The tensor is the request's own memory, which the next batch overwrites.
-        return np.array(self._request.get_tensor(OUTPUT).data, dtype=np.float32)
+        logits = np.array(self._request.get_tensor(OUTPUT).data, dtype=np.float32)
+        if logits.shape[: logits.ndim - 1] != batch.input_ids.shape[: logits.ndim - 1]:
+            # It raises nothing on an input that is longer than the model's positions.
+            raise ModelFailedError(f"openvino gave logits {logits.shape} for a batch of {batch.input_ids.shape}")
+        return logits
 
     def close(self) -> None:
         """Free the compiled model."""

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from reward_proto.models import ModelKind
@@ -14,6 +15,7 @@ from reward_service.errors import ModelFailedError
 from reward_service.registry.store import Store
 
 TOLERANCE = 1e-5
+HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def make_inputs(count: int, seed: int = 0) -> list[Encoded]:
@@ -58,10 +60,40 @@ def test_a_failing_run_is_model_failed(backend: OnnxBackend) -> None:
         backend.infer(Batch(ids, np.ones_like(ids)))
 
 
-def test_a_device_that_the_build_lacks_is_refused(tiny_store: Path) -> None:
-    path = Store(tiny_store).resolve("relevance").onnx_path()
-    with pytest.raises(ValueError, match="tpu"):
-        OnnxBackend(path, threads=1, device="tpu")
+@pytest.fixture
+def path(tiny_store: Path) -> Path:
+    return Store(tiny_store).resolve("relevance").onnx_path()
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda", "cuda:1"])
+def test_a_device_that_the_build_lacks_is_refused(path: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(ValueError, match=f"cannot use device '{device}'; this build has CPUExecutionProvider"):
+        OnnxBackend(path, threads=1, device=device)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.skipif(HAS_CUDA, reason="needs a build without CUDA")
+def test_a_provider_that_does_not_start_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As a build with CUDA on a machine that lacks its libraries: the session starts, on the CPU.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(ValueError, match="could not start CUDAExecutionProvider"):
+        OnnxBackend(path, threads=1, device="cuda")
+
+
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(RuntimeError, match=r"model\.onnx"):
+        OnnxBackend(tmp_path / "model.onnx", threads=1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_CUDA, reason="needs onnxruntime-gpu")
+def test_a_gpu_agrees_with_the_cpu(path: Path) -> None:
+    batch = collate(make_inputs(7), pad_id=0)
+    real = batch.attention_mask.astype(bool)
+    one, two = (OnnxBackend(path, threads=1, device=device).infer(batch)[real] for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(one, two, atol=1e-3)
 
 
 def test_the_path_needs_neither_torch_nor_transformers() -> None:

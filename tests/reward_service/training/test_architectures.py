@@ -1,4 +1,4 @@
-"""Every architecture in miniature: trained, published, exported, and served over HTTP on torch and on ONNX Runtime."""
+"""Every architecture in miniature: trained, published, exported, and served over HTTP on every runtime."""
 
 import asyncio
 import json
@@ -213,7 +213,7 @@ class Service:
             source.close(20.0)
 
 
-@pytest.fixture(scope="module", params=["torch", "onnxruntime"])
+@pytest.fixture(scope="module", params=["torch", "onnxruntime", "openvino"])
 def service(request: pytest.FixtureRequest, trained: Trained) -> Iterator[Service]:
     running = Service(trained.store, request.param)
     yield running
@@ -254,6 +254,29 @@ def test_a_batch_changes_no_score(service: Service, trained: Trained) -> None:
     together = service.score(trained.items)
     alone = [service.score([item])[0] for item in trained.items[::4]]
     assert_close(alone, together[::4])
+
+
+BERTS = {"Attention", "SkipLayerNormalization", "BiasGelu"}
+RMS = {"SkipSimplifiedLayerNormalization", "SimplifiedLayerNormalization"}
+FUSED = {
+    "bert": {*BERTS, "EmbedLayerNormalization"},
+    "roberta": {*BERTS, "LayerNormalization"},
+    # Positions inside the attention are no pattern of BERT's.
+    "deberta-v2": {"SkipLayerNormalization", "LayerNormalization", "BiasGelu"},
+    "longformer": {"SkipLayerNormalization", "BiasGelu"},
+    "modernbert": {"SkipLayerNormalization", "LayerNormalization", "Gelu"},
+    **dict.fromkeys(["llama", "qwen2", "qwen3"], RMS),
+}
+
+
+def test_the_exported_file_is_fused(trained: Trained) -> None:
+    layers = SIZES["num_hidden_layers"]
+    fused = trained.store.resolve("spans").export_record("onnxruntime-fp32").fused
+    assert set(fused) == FUSED[trained.architecture.config.model_type]
+    for name in fused.keys() & {"Attention", "BiasGelu"}:
+        assert fused[name] == layers
+    for name in fused.keys() & {"SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}:
+        assert fused[name] >= 2 * layers  # After the attention and after the feed-forward part of each.
 
 
 def test_the_manifest_says_where_segments_are_read(trained: Trained) -> None:
