@@ -10,7 +10,7 @@ Without a store it takes MiniLM (6 layers, 384 dimensions) from the package gt-a
 that takes the same time as a trained one, but its scores are all near a half; give a trained model for the gate's
 figures.
 `--data` is a file of QA-Feedback's format; without it answers of like length are made up. On a machine that others use,
-run it under `chrt -f 5` (Linux, as root): two threads that wait for each other lose much when one is kept waiting.
+run it under `chrt --rr 5` (Linux, as root): two threads that wait for each other lose much when one is kept waiting.
 """
 
 import argparse
@@ -42,6 +42,9 @@ from reward_service.training.model import silence_transformers
 from reward_service.training.samples import fitting_items
 
 ANSWERS = 400
+GATE_STEP = 4
+"""Every how many of them is compared with torch."""
+
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "qa_feedback_350.json"
 VOCABULARY = (
     "the a of in is was album by city river museum built year first second people team film song released named after"

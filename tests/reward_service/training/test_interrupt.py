@@ -1,4 +1,3 @@
-import os
 import signal
 
 import pytest
@@ -12,9 +11,9 @@ def test_a_signal_is_noted_and_its_echo_too(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with StopSignal() as stop:
         assert not stop.is_received()
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         assert stop.is_received()
-        os.kill(os.getpid(), signal.SIGTERM)  # A launcher passes on what its processes have had already.
+        signal.raise_signal(signal.SIGTERM)  # A launcher passes on what its processes have had already.
         assert stop.received is number
     assert signal.getsignal(number) is before
 
@@ -22,6 +21,6 @@ def test_a_signal_is_noted_and_its_echo_too(number: signal.Signals) -> None:
 def test_a_later_one_acts_as_always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupt, "SAME_SIGNAL_S", -1.0)
     with StopSignal():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
