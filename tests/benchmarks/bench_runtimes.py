@@ -42,9 +42,6 @@ from reward_service.training.model import silence_transformers
 from reward_service.training.samples import fitting_items
 
 ANSWERS = 400
-GATE_STEP = 4
-"""Every how many of them is compared with torch."""
-
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "qa_feedback_350.json"
 VOCABULARY = (
     "the a of in is was album by city river museum built year first second people team film song released named after"
