@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reward_proto.models import ModelKind
-from reward_service.core.source import SourceOutcome, or_late, spans_for
+from reward_service.core.source import SourceOutcome, check_deadline, or_late, refuse_all, spans_for
 from reward_service.core.worker import HeadScores, Submission, Telemetry, Worker
 from reward_service.domain import Encoded, ItemScore, ModelCard, Span, TextItem
 from reward_service.errors import OverloadedError, ServiceError
@@ -92,11 +92,6 @@ class EncoderSource:
         """See `core.source.ScoreSource`."""
         return self.worker.estimated_wait_s
 
-    @property
-    def free_items(self) -> int:
-        """See `core.source.ScoreSource`."""
-        return self._max_queue_items - self._encoding - self.worker.queue.items
-
     def start(self) -> None:
         """See `core.source.ScoreSource`."""
         self.worker.start()
@@ -105,8 +100,12 @@ class EncoderSource:
         """See `core.source.ScoreSource`."""
         self.worker.close(timeout_s)
 
-    async def score(self, items: Sequence[TextItem], deadline_s: float | None) -> SourceOutcome:
+    async def score(self, items: Sequence[TextItem], deadline_s: float | None, job: str = "") -> SourceOutcome:
         """See `core.source.ScoreSource`."""
+        try:
+            self._check_room(len(items), deadline_s)
+        except ServiceError as error:
+            return refuse_all(error, len(items), len(self.cards))
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
 
@@ -134,6 +133,12 @@ class EncoderSource:
             queue_s=submission.queue_s,
             inference_s=submission.inference_s,
         )
+
+    def _check_room(self, items: int, deadline_s: float | None) -> None:
+        wait_s = self.estimated_wait_s
+        if items > self._max_queue_items - self._encoding - self.worker.queue.items:
+            raise OverloadedError("the queue is full", retry_after_s=wait_s, model=self.name)
+        check_deadline(self.name, wait_s, deadline_s)
 
     def _by_head(self, result: HeadScores | ServiceError | None) -> tuple[ItemScore | ServiceError, ...]:
         return result if isinstance(result, tuple) else (or_late(result),) * len(self.cards)

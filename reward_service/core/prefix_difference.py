@@ -59,11 +59,6 @@ class PrefixDifferenceSource:
         """See `core.source.ScoreSource`."""
         return self._inner.estimated_wait_s
 
-    @property
-    def free_items(self) -> int:
-        """Prefixes that may still be sent."""
-        return self._inner.free_items
-
     def start(self) -> None:
         """See `core.source.ScoreSource`."""
         self._inner.start()
@@ -72,7 +67,7 @@ class PrefixDifferenceSource:
         """See `core.source.ScoreSource`."""
         self._inner.close(timeout_s)
 
-    async def score(self, items: Sequence[TextItem], deadline_s: float | None) -> SourceOutcome:
+    async def score(self, items: Sequence[TextItem], deadline_s: float | None, job: str = "") -> SourceOutcome:
         """See `core.source.ScoreSource`."""
         divided = [self._divide(item) for item in items]
         prefixes: dict[Prefix, TextItem] = {}
@@ -81,7 +76,7 @@ class PrefixDifferenceSource:
                 prefixes.update((_prefix(item, span), _up_to(item, span)) for span in spans)
         if not prefixes:
             return SourceOutcome(tuple((_difference(spans, []),) for spans in divided))
-        outcome = await self._inner.score(list(prefixes.values()), deadline_s)
+        outcome = await self._inner.score(list(prefixes.values()), deadline_s, job)
         known = {key: results[0] for key, results in zip(prefixes, outcome.results, strict=True)}
         scores = [
             _difference(spans, [] if isinstance(spans, ServiceError) else [known[_prefix(item, s)] for s in spans])

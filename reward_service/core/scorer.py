@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from reward_proto.score import Granularity
 from reward_service.core.segment import check_spans, segment_text
-from reward_service.core.source import ScoreSource, SourceOutcome, check_room
+from reward_service.core.source import ScoreSource, SourceOutcome
 from reward_service.domain import ModelCard, ModelOutcome, Outcome, TextItem
 from reward_service.errors import DrainingError, InvalidRequestError, ServiceError, UnknownModelError
 
@@ -82,7 +82,11 @@ class Scorer:
         return model
 
     async def score(
-        self, items: Sequence[TextItem], references: Sequence[str] | None = None, timeout_s: float | None = None
+        self,
+        items: Sequence[TextItem],
+        references: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        job: str = "",
     ) -> Outcome:
         """Score every item with every model.
 
@@ -90,12 +94,13 @@ class Scorer:
             items: At least one.
             references: `name`, `name@alias` or `name@version`; a model named twice runs once. All loaded ones if None.
             timeout_s: Scores that are not there by then are `DeadlineExceededError` in their places.
+            job: The training job that asks; empty for callers that name none.
 
         Returns:
             A score or an error for each model and item.
 
         Raises:
-            ServiceError: Nothing at all could be answered: a fault of the request, a full queue, or the one code
+            ServiceError: Nothing at all could be answered: a fault of the request, or the one code
                 with which every score failed.
         """
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
@@ -103,9 +108,7 @@ class Scorer:
         sources = list({id(model.source): model.source for model in models}.values())
         with self._admitted():
             await self._check_segments(items)
-            for source in sources:
-                check_room(source, len(items), deadline_s)
-            found = await asyncio.gather(*(source.score(items, deadline_s) for source in sources))
+            found = await asyncio.gather(*(source.score(items, deadline_s, job) for source in sources))
         by_source = {id(source): outcome for source, outcome in zip(sources, found, strict=True)}
         outcomes = tuple(_of_model(model, by_source[id(model.source)]) for model in models)
         _raise_if_all_failed(outcomes)

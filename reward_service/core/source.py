@@ -64,11 +64,6 @@ class ScoreSource(Protocol):
         """How long what waits will take; 0 where nothing is known."""
         ...
 
-    @property
-    def free_items(self) -> int:
-        """Items that may still be sent."""
-        ...
-
     def start(self) -> None:
         """Begin to score."""
         ...
@@ -77,31 +72,40 @@ class ScoreSource(Protocol):
         """End; what still waits fails."""
         ...
 
-    async def score(self, items: Sequence[TextItem], deadline_s: float | None) -> SourceOutcome:
+    async def score(self, items: Sequence[TextItem], deadline_s: float | None, job: str = "") -> SourceOutcome:
         """Score items; each failure stands in its own place.
 
         Args:
             items: At least one.
-            deadline_s: On the monotonic clock. What is not there by then is `DeadlineExceededError` in its place.
+            deadline_s: On the monotonic clock. What is not there by then is `DeadlineExceededError` in its place. Where
+                there is no room, or the deadline cannot be met, a refusal stands in every place at once.
+            job: The training job that asks; empty for callers that name none.
         """
         ...
 
 
-def check_room(source: ScoreSource, items: int, deadline_s: float | None) -> None:
-    """Refuse a request before it costs anything.
+def check_deadline(model: str, wait_s: float, deadline_s: float | None) -> None:
+    """Refuse what would come too late before it costs anything.
+
+    Args:
+        model: Whose queue it is.
+        wait_s: How long the queue will take.
+        deadline_s: On the monotonic clock.
 
     Raises:
-        OverloadedError: The queue is full, or will take longer than the caller waits.
+        OverloadedError: The queue will take longer than the caller waits.
     """
-    wait_s = source.estimated_wait_s
-    if items > source.free_items:
-        raise OverloadedError("the queue is full", retry_after_s=wait_s, model=source.name)
     if deadline_s is not None and wait_s > (left_s := deadline_s - time.monotonic()):
         raise OverloadedError(
             f"the queue takes about {wait_s:.1f} s, the deadline is {left_s:.1f} s away",
             retry_after_s=wait_s,
-            model=source.name,
+            model=model,
         )
+
+
+def refuse_all(error: ServiceError, items: int, cards: int) -> SourceOutcome:
+    """One error in the place of every score of a request."""
+    return SourceOutcome(((error,) * cards,) * items)
 
 
 def spans_for(card: ModelCard, item: TextItem) -> tuple[Span, ...]:

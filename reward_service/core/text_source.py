@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from reward_proto.score import Granularity
-from reward_service.core.source import SourceOutcome, or_late, spans_for
+from reward_service.core.source import SourceOutcome, check_deadline, or_late, refuse_all, spans_for
 from reward_service.core.text_reward import Result, TextReward, check_result
 from reward_service.core.worker import BatchReport, Telemetry
 from reward_service.domain import ItemScore, ModelCard, Segmented, TextItem
@@ -111,7 +111,7 @@ class TextSource:
 
     @property
     def free_items(self) -> int:
-        """See `core.source.ScoreSource`."""
+        """Items that may still be sent."""
         return self._max_queue_items - self._waiting
 
     def start(self) -> None:
@@ -128,7 +128,7 @@ class TextSource:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(timeout_s)
 
-    async def score(self, items: Sequence[TextItem], deadline_s: float | None) -> SourceOutcome:
+    async def score(self, items: Sequence[TextItem], deadline_s: float | None, job: str = "") -> SourceOutcome:
         """See `core.source.ScoreSource`."""
         if not self.alive:
             return SourceOutcome(((self._ended(),),) * len(items))
@@ -154,6 +154,10 @@ class TextSource:
         await self._reward.close()
 
     async def _score(self, items: Sequence[TextItem], deadline_s: float | None) -> SourceOutcome:
+        try:
+            check_deadline(self.name, self.estimated_wait_s, deadline_s)
+        except ServiceError as error:
+            return refuse_all(error, len(items), 1)
         request = _Request(deadline_s, [None] * len(items))
         groups = self._grouped(request, self._segmented(request, items))
         waiting = sum(len(group.places) for group in groups)

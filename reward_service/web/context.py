@@ -27,7 +27,10 @@ _USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class RequestContext:
-    """ASGI middleware. Sets `state.request_id`; an exception that reaches it becomes `internal`, without its trace."""
+    """ASGI middleware. Sets `state.request_id` and `state.client_job`.
+
+    An exception that reaches it becomes `internal`, without its trace.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -44,6 +47,7 @@ class RequestContext:
         request_id = given_id if _USABLE_ID.fullmatch(given_id) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        state["client_job"] = headers.get(CLIENT_JOB_HEADER, "")
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -67,7 +71,7 @@ class RequestContext:
         finally:
             self._metrics.request_done(
                 getattr(scope.get("route"), "path", UNKNOWN_ENDPOINT),
-                headers.get(CLIENT_JOB_HEADER),
+                state["client_job"],
                 status,
                 time.monotonic() - begin_s,
             )

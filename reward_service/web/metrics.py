@@ -77,7 +77,7 @@ class Metrics:
         self._queue_items.labels(source.name).set_function(lambda: source.queue_items)
         self._queue_tokens.labels(source.name).set_function(lambda: source.queue_tokens)
 
-    def request_done(self, endpoint: str, client_job: str | None, status: int, duration_s: float) -> None:
+    def request_done(self, endpoint: str, client_job: str, status: int, duration_s: float) -> None:
         """A request was answered."""
         job = self._job_label(client_job)
         self._request_s.labels(endpoint, job).observe(duration_s)
@@ -108,7 +108,7 @@ class Metrics:
             for value in values:
                 score.observe(value)
 
-    def _job_label(self, client_job: str | None) -> str:
+    def _job_label(self, client_job: str) -> str:
         if not client_job:
             return NO_JOB
         label = client_job[:MAX_JOB_LABEL_CHARS]

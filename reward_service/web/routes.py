@@ -40,7 +40,8 @@ def make_router(scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_by
             raise PayloadTooLargeError(f"{len(wanted.items)} items are over {max_items}", max_items=max_items)
         ids = to_ids(wanted.items)
         items = [to_text_item(item) for item in wanted.items]
-        outcome = await while_connected(request, scorer.score(items, wanted.models, wanted.timeout_s))
+        scoring = scorer.score(items, wanted.models, wanted.timeout_s, request.state.client_job)
+        outcome = await while_connected(request, scoring)
         reply = to_reply(ids, outcome, request.state.request_id, return_logits=wanted.return_logits)
         return Response(reply.model_dump_json(), media_type=JSON, headers={"Server-Timing": _server_timing(outcome)})
 

@@ -23,13 +23,13 @@ class Inner:
     queue_items = 3
     queue_tokens = 7
     estimated_wait_s = 0.5
-    free_items = 11
 
     def __init__(self, table: dict[str, float | ServiceError] | None = None) -> None:
         self.cards = (CARD,)
         self.table = table or {}
         self.asked: list[TextItem] = []
         self.deadlines: list[float | None] = []
+        self.jobs: list[str] = []
         self.events: list[str] = []
 
     def start(self) -> None:
@@ -38,9 +38,10 @@ class Inner:
     def close(self, timeout_s: float) -> None:
         self.events.append(f"close {timeout_s}")
 
-    async def score(self, items: Sequence[TextItem], deadline_s: float | None) -> SourceOutcome:
+    async def score(self, items: Sequence[TextItem], deadline_s: float | None, job: str = "") -> SourceOutcome:
         self.asked.extend(items)
         self.deadlines.append(deadline_s)
+        self.jobs.append(job)
         return SourceOutcome(tuple((self._score(item.response),) for item in items), 12, 16, 0.1, 0.2, 0.3)
 
     def _score(self, text: str) -> ItemScore | ServiceError:
@@ -51,7 +52,7 @@ class Inner:
 
 
 def score(inner: Inner, *items: TextItem) -> list[ItemScore | ServiceError]:
-    outcome = asyncio.run(PrefixDifferenceSource(CARD, inner).score(items, 5.0))
+    outcome = asyncio.run(PrefixDifferenceSource(CARD, inner).score(items, 5.0, "job-1"))
     return [result for (result,) in outcome.results]
 
 
@@ -68,6 +69,7 @@ def test_figures_by_hand() -> None:
     assert result.truncated_tokens == 3  # Of 6, 13 and 21 characters modulo 5.
     assert [(item.prompt, item.fields) for item in inner.asked] == [("p", {"x": "y"})] * 3
     assert inner.deadlines == [5.0]
+    assert inner.jobs == ["job-1"]
 
 
 @settings(max_examples=50, deadline=None)
@@ -131,7 +133,7 @@ def test_costs_are_the_inner_sources() -> None:
     outcome = asyncio.run(source.score([TextItem("", "One.")], None))
     assert (outcome.input_tokens, outcome.padded_tokens, outcome.inference_s) == (12, 16, 0.3)
     assert (source.name, source.alive, source.queue_items, source.queue_tokens) == ("t", True, 3, 7)
-    assert (source.estimated_wait_s, source.free_items, source.cards) == (0.5, 11, (CARD,))
+    assert (source.estimated_wait_s, source.cards) == (0.5, (CARD,))
     source.start()
     source.close(2.0)
     assert inner.events == ["start", "close 2.0"]

@@ -257,7 +257,7 @@ def test_a_caller_whose_event_loop_is_gone_does_not_end_the_worker(make_rig: Cal
     assert rig.fine.worker.alive
 
 
-def test_a_full_queue_refuses_the_request(make_rig: Callable[..., Rig]) -> None:
+def test_a_full_queue_refuses_for_its_own_model_alone(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(max_queue_items=2)
 
     async def scenario() -> None:
@@ -268,10 +268,14 @@ def test_a_full_queue_refuses_the_request(make_rig: Callable[..., Rig]) -> None:
         while rig.fine.worker.queue.items < 2:
             await asyncio.sleep(0.001)
         with pytest.raises(OverloadedError) as caught:
-            await rig.scorer.score([text("d")])
+            await rig.scorer.score([text("d"), text("e")], ["fine"])
         assert caught.value.retry_after_s is not None
+        rig.entered.clear()
+        both = asyncio.create_task(rig.scorer.score([text("d")]))
+        await rig.until_busy()  # `whole` runs it; `fine` has refused.
         rig.release.set()
         await asyncio.gather(blocker, waiting)
+        assert [codes(model.results) for model in (await both).models] == [["overloaded"], ["score"]]
 
     asyncio.run(scenario())
 

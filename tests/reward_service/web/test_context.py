@@ -53,6 +53,17 @@ def test_what_nobody_foresaw_is_internal_and_keeps_its_trace_inside(
     assert metrics.registry.get_sample_value("reward_rejected_total", {"reason": "internal"}) == 1
 
 
+def test_the_job_is_the_headers_or_what_a_route_sets(metrics: Metrics) -> None:
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["state"]["client_job"] == ""
+        scope["state"]["client_job"] = "from-key"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    call(named, metrics)
+    labels = {"endpoint": "unknown", "client_job": "from-key", "code": "200"}
+    assert metrics.registry.get_sample_value("reward_requests_total", labels) == 1
+
+
 def test_an_error_after_the_reply_began_breaks_the_connection(metrics: Metrics) -> None:
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
