@@ -9,7 +9,7 @@ EXIT_INTERRUPTED = 75
 """Exit status of a training that was told to stop and can go on (sysexits.h: EX_TEMPFAIL, try again later)."""
 
 SAME_SIGNAL_S = 2.0
-"""Signals so soon after the first are the first again: a launcher passes on what its processes have had already."""
+"""A SIGINT so soon after the first signal is that one again: launchers pass on what their processes had already."""
 
 
 class InterruptedTrainingError(Exception):
@@ -17,7 +17,11 @@ class InterruptedTrainingError(Exception):
 
 
 class StopSignal:
-    """Within it the first SIGINT or SIGTERM is only noted; a later one acts as it always would."""
+    """Within it the first SIGINT or SIGTERM is only noted; a later SIGINT, from someone who will not wait, interrupts.
+
+    A later SIGTERM asks for what is under way and changes nothing, since launchers and schedulers repeat theirs;
+    SIGKILL ends the process at once and costs what came after the last checkpoint.
+    """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -42,7 +46,7 @@ class StopSignal:
         if self.received is None:
             self.received = signal.Signals(number)
             self._since_s = time.monotonic()
-        elif time.monotonic() - self._since_s > SAME_SIGNAL_S:
+        elif number == signal.SIGINT and time.monotonic() - self._since_s > SAME_SIGNAL_S:
             self._restore()
             signal.raise_signal(number)
 

@@ -1,26 +1,52 @@
 import signal
+import sys
+from collections.abc import Iterator
 
 import pytest
 
 from reward_service.training import interrupt
 from reward_service.training.interrupt import StopSignal
 
+LONG_S = sys.float_info.max
+
+
+@pytest.fixture(autouse=True)
+def fallback() -> Iterator[None]:
+    """A SIGTERM that the code under test lets through fails the test instead of ending the process that runs it."""
+
+    def refuse(number: int, frame: object) -> None:
+        raise AssertionError("this SIGTERM would have ended the process")
+
+    before = signal.signal(signal.SIGTERM, refuse)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_noted_and_its_echo_too(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
+def test_a_signal_is_noted_and_its_echoes_too(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupt, "SAME_SIGNAL_S", LONG_S)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with StopSignal() as stop:
-        assert not stop.is_received()
+        assert stop.received is None
         signal.raise_signal(number)
-        assert stop.is_received()
-        signal.raise_signal(signal.SIGTERM)  # A launcher passes on what its processes have had already.
+        for echo in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(echo)
         assert stop.received is number
-    assert signal.getsignal(number) is before
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_a_later_one_acts_as_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupt, "SAME_SIGNAL_S", -1.0)
-    with StopSignal():
-        signal.raise_signal(signal.SIGINT)
+def test_a_later_interrupt_interrupts_and_a_later_sigterm_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupt, "SAME_SIGNAL_S", -LONG_S)
+    with StopSignal() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.received is signal.SIGTERM
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_it_says_whether_to_stop() -> None:
+    with StopSignal() as stop:
+        assert not stop.is_received()
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.is_received()

@@ -1,4 +1,5 @@
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,18 @@ def read_metrics():
         return [{name: value for name, value in line.items() if not name.endswith("_s")} for line in lines]
 
     return read
+
+
+@pytest.fixture
+def send_signal():
+    """A function that sends this thread a signal that has a handler: the default action would end the test process."""
+    defaults = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    def send(number: signal.Signals) -> None:
+        assert signal.getsignal(number) not in defaults
+        signal.raise_signal(number)
+
+    return send
 
 
 def _change(settings: dict, changes: dict) -> dict:

@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import signal
 from pathlib import Path
@@ -115,14 +114,14 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(run, train_config,
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_after_a_checkpoint(run, train_config, monkeypatch, read_metrics, number):
+def test_a_signal_ends_the_run_after_a_checkpoint(run, train_config, monkeypatch, read_metrics, send_signal, number):
     config = train_config("a")
     write = MetricLog.write
 
     def write_and_signal(log, step, metrics):
         write(log, step, metrics)
         if step == 3:
-            os.kill(os.getpid(), number)
+            send_signal(number)
 
     monkeypatch.setattr(MetricLog, "write", write_and_signal)
     assert not run(config)

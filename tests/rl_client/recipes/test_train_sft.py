@@ -1,4 +1,3 @@
-import os
 import signal
 
 import pytest
@@ -54,9 +53,9 @@ def test_a_killed_run_resumes_bit_for_bit(sft_config, read_metrics, monkeypatch,
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
 
-def test_a_signal_ends_the_run_after_a_checkpoint(sft_config, monkeypatch):
+def test_a_signal_ends_the_run_after_a_checkpoint(sft_config, monkeypatch, send_signal):
     config = sft_config("a")
-    at_step(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    at_step(monkeypatch, 3, lambda: send_signal(signal.SIGTERM))
     assert not train_sft(config, resume=False)
     assert [path.name for path in list_checkpoints(config.output / "checkpoints")] == ["step-00000002", "step-00000003"]
     assert train_sft(config, resume=True)
