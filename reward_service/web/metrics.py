@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from reward_service.core.source import ScoreSource
 from reward_service.core.worker import BatchReport
@@ -20,6 +20,8 @@ NO_JOB = "none"
 """Label of requests that name no job."""
 
 MAX_JOB_LABEL_CHARS = 64
+UNPRINTABLE = "?"
+"""Stands in a label for a character that no screen shows; some of them cannot even be written as UTF-8."""
 
 
 class Metrics:
@@ -69,6 +71,8 @@ class Metrics:
         self._queue_items = gauge("reward_queue_items", "Inputs that wait", ["model"])
         self._queue_tokens = gauge("reward_queue_tokens", "Tokens that wait", ["model"])
         self._model_info = gauge("reward_model_info", "1 for each served model", ["model", "version", "runtime"])
+        self._worker_alive = gauge("reward_worker_alive", "1 while a model's worker runs, 0 once it ended", ["model"])
+        ProcessCollector(registry=registry)  # CPU time, memory, open files and start of this process, on Linux.
 
     def watch(self, source: ScoreSource) -> None:
         """Show the models of a source, and its queue."""
@@ -76,6 +80,7 @@ class Metrics:
             self._model_info.labels(card.name, card.version, card.runtime).set(1)
         self._queue_items.labels(source.name).set_function(lambda: source.queue_items)
         self._queue_tokens.labels(source.name).set_function(lambda: source.queue_tokens)
+        self._worker_alive.labels(source.name).set_function(lambda: source.alive)
 
     def request_done(self, endpoint: str, client_job: str, status: int, duration_s: float) -> None:
         """A request was answered."""
@@ -111,7 +116,8 @@ class Metrics:
     def _job_label(self, client_job: str) -> str:
         if not client_job:
             return NO_JOB
-        label = client_job[:MAX_JOB_LABEL_CHARS]
+        shown = client_job[:MAX_JOB_LABEL_CHARS]
+        label = shown if shown.isprintable() else "".join(c if c.isprintable() else UNPRINTABLE for c in shown)
         if label not in self._jobs:
             if len(self._jobs) >= self._max_client_jobs:
                 return OTHER_JOBS

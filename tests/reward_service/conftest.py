@@ -1,9 +1,18 @@
 """Tiny seeded models in a store: a byte-level BERT for each granularity, exported to ONNX."""
 
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
 
@@ -15,6 +24,7 @@ from reward_service.registry.store import Store
 from reward_service.training.export import export
 
 MAX_TOKENS = 1024
+PROCESS_TIMEOUT_S = 60.0
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 
 
@@ -101,3 +111,70 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, manifest in enumerate(tiny_manifests()):
         publish_tiny(store, tmp_path_factory.mktemp("scratch"), manifest, seed)
     return root
+
+
+class ServiceProcess:
+    """`reward-service serve` as a process of its own on loopback; `url` is where it listens.
+
+    Args:
+        folder: Where its settings file goes.
+        settings: Its settings; the port is a free one.
+        path: Folders of modules that it may import.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any], path: str) -> None:
+        config = folder / "service.yaml"
+        config.write_text(yaml.safe_dump({"port": 0, "batching": {"threads": 1}, **settings}))
+        command = [sys.executable, "-m", "reward_service.cli", "serve", "--config", str(config)]
+        self.log: list[str] = []
+        self._listening = threading.Event()
+        self.popen = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+        assert self._listening.wait(PROCESS_TIMEOUT_S), "".join(self.log)
+        found = re.search(r"listening on (http://\S+)", "".join(self.log))
+        assert found, "".join(self.log)
+        self.url = found.group(1)
+
+    def end(self) -> int:
+        """SIGTERM; returns the exit status."""
+        self.popen.send_signal(signal.SIGTERM)
+        try:
+            return self.popen.wait(PROCESS_TIMEOUT_S)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.popen.kill()
+        self.popen.wait(PROCESS_TIMEOUT_S)
+
+    def _read(self) -> None:
+        assert self.popen.stderr is not None
+        for line in self.popen.stderr:
+            self.log.append(line)
+            if "listening on" in line:
+                self._listening.set()
+        self._listening.set()
+
+
+@pytest.fixture(scope="module")
+def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ServiceProcess]]:
+    """Starts services that are killed after the module's tests.
+
+    Call it with settings; `modules` gives further Python files that the service may import, by name.
+    """
+    started: list[ServiceProcess] = []
+
+    def start(modules: dict[str, str] | None = None, **settings: Any) -> ServiceProcess:
+        folder = tmp_path_factory.mktemp("service")
+        for name, code in (modules or {}).items():
+            (folder / f"{name}.py").write_text(code)
+        path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+        started.append(ServiceProcess(folder, settings, path))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()

@@ -76,6 +76,37 @@ def test_jobs_beyond_the_cap_share_a_label(make_service: Callable[..., Any]) -> 
     assert counted == {"a": 2, "b": 1, "c": None, "other": 2, "none": 1}
 
 
+@pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        ('a"b\\c{}=,', 'a"b\\c{}=,'),
+        ("a\nb\tc", "a?b?c"),
+        ("\x00\x7f\u2028\u202e\ud800z", "?????z"),
+        ("Zug 7 – käse 😀", "Zug 7 – käse 😀"),
+        ("x" * 100, "x" * 64),
+    ],
+)
+def test_a_job_of_any_name_leaves_the_page_readable(service: Any, given: str, label: str) -> None:
+    service.metrics.request_done("/v1/score", given, 200, 0.1)
+    samples = scrape(service)["reward_requests"].samples
+    jobs = [sample.labels["client_job"] for sample in samples if sample.name == "reward_requests_total"]
+    assert label in jobs
+
+
+def test_the_process_and_its_workers_are_shown(service: Any) -> None:
+    families = scrape(service)
+    assert {sample.labels["model"]: sample.value for sample in families["reward_worker_alive"].samples} == {
+        "relevance": 1,
+        "factuality": 1,
+        "completeness": 1,
+    }
+    assert families["process_resident_memory_bytes"].samples[0].value > 1e6
+    assert families["process_start_time_seconds"].samples[0].value > 1e9
+    service.scorer.sources[0].close(20.0)
+    assert service.metric("reward_worker_alive", model="relevance") == 0
+    assert service.metric("reward_worker_alive", model="factuality") == 1
+
+
 @pytest.mark.parametrize("path", ["/v1/../secret", "/x" * 50])
 def test_invented_paths_share_a_label(service: Any, path: str) -> None:
     service.request("GET", path)
