@@ -64,6 +64,11 @@ class Metrics:
             "reward_batch_padded_tokens", "Tokens of a batch, padding included", ["model"], BATCH_TOKENS_BUCKETS
         )
         self._score = histogram("reward_score", "Sequence scores", ["model"], SCORE_BUCKETS)
+        # A histogram that reaches below zero has no `_sum`, since that could fall; these two never do.
+        self._score_magnitude = counter(
+            "reward_score_magnitude_total", "Sum of the absolute sequence scores, by their sign", ["model", "sign"]
+        )
+        self._score_squares = counter("reward_score_squares_total", "Sum of the squared sequence scores", ["model"])
         self._requests = counter("reward_requests_total", "Requests by HTTP status", [*request_labels, "code"])
         self._rejected = counter("reward_rejected_total", "Requests answered with an error", ["reason"])
         self._tokens = counter("reward_tokens_total", "Tokens computed", ["model", "kind"])
@@ -109,9 +114,15 @@ class Metrics:
         for waited_s in report.queue_s:
             queue_s.observe(waited_s)
         for head, values in report.scores:
-            score = self._score.labels(head)
-            for value in values:
-                score.observe(value)
+            self._count_scores(head, values)
+
+    def _count_scores(self, model: str, values: Iterable[float]) -> None:
+        score, squares = self._score.labels(model), self._score_squares.labels(model)
+        positive, negative = (self._score_magnitude.labels(model, sign) for sign in ("positive", "negative"))
+        for value in values:
+            score.observe(value)
+            squares.inc(value * value)
+            (negative if value < 0 else positive).inc(abs(value))
 
     def _job_label(self, client_job: str) -> str:
         if not client_job:

@@ -1,8 +1,11 @@
+import statistics
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
+from reward_service.core.worker import BatchReport
 
 BODY = {"items": [{"response": "Hello there."}, {"response": "Hi."}], "models": ["factuality"]}
 
@@ -55,6 +58,22 @@ def test_counts_are_right(service: Any) -> None:
     assert service.metric("reward_batch_padded_tokens_sum", model="factuality") == 2 * 32
     assert service.metric("reward_queue_items", model="factuality") == 0
     assert service.metric("reward_model_info", model="factuality", version="9d1b7703aa52", runtime="fake-fp32") == 1
+
+
+def test_mean_and_spread_of_the_scores_can_be_told(service: Any) -> None:
+    scores = (0.5, -2.0, 3.0, 0.0, -0.25)
+    service.metrics.batch_done(BatchReport("m", 5, 10, 10, 0.1, (0.0,) * 5, (("head", scores),)))
+    positive, negative = (
+        service.metric("reward_score_magnitude_total", model="head", sign=sign) for sign in ("positive", "negative")
+    )
+    count, squares = (
+        service.metric("reward_score_count", model="head"),
+        service.metric("reward_score_squares_total", model="head"),
+    )
+    mean = (positive - negative) / count
+    assert (positive, negative, count) == (3.5, 2.25, 5)
+    assert mean == pytest.approx(statistics.fmean(scores))
+    assert squares / count - mean**2 == pytest.approx(statistics.pvariance(scores))
 
 
 def test_latency_buckets_run_from_a_millisecond_to_a_minute(service: Any) -> None:
