@@ -10,7 +10,6 @@ from pydantic import (
     BaseModel,
     Discriminator,
     Field,
-    FiniteFloat,
     Tag,
     ValidationError,
     field_validator,
@@ -18,8 +17,10 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from reward_service.compat_settings import Compat
 from reward_service.errors import ConfigError
-from reward_service.text_rewards.settings import CallableSettings, JudgeSettings, PerspectiveSettings, Section
+from reward_service.section import Section
+from reward_service.text_rewards.settings import CallableSettings, JudgeSettings, PerspectiveSettings
 
 REFERENCE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[A-Za-z0-9_.-]{1,64})?$"
 """`name`, `name@alias` or `name@version`."""
@@ -163,16 +164,6 @@ class Drain(Section):
     timeout_s: float = Field(default=30.0, gt=0)
 
 
-class Compat(Section):
-    """Reserved for the protocols of existing trainers.
-
-    Attributes:
-        weights: Weight of each served model in the one scalar of such a protocol.
-    """
-
-    weights: dict[str, FiniteFloat] = Field(default_factory=dict)
-
-
 class ServiceSettings(Section):
     """The file that `reward-service serve --config` reads.
 
@@ -184,7 +175,7 @@ class ServiceSettings(Section):
         limits: Bounds on requests and queues.
         batching: Batches and threads.
         drain: The end.
-        compat: Reserved.
+        compat: The protocols of existing trainers.
         log_level: Least level that is logged to stderr.
     """
 

@@ -54,7 +54,13 @@ def serve(settings: ServiceSettings) -> None:
     ]
     check_names(sources, settings.compat.weights)
     scorer = Scorer(sources, pool)
-    app = create_app(scorer, metrics, max_items=limits.max_items, max_body_bytes=limits.max_body_bytes)
+    app = create_app(
+        scorer,
+        metrics,
+        max_items=limits.max_items,
+        max_body_bytes=limits.max_body_bytes,
+        compat=settings.compat,
+    )
     for source in sources:
         source.start()
     drain = settings.drain

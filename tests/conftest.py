@@ -11,6 +11,7 @@ import pytest
 if TYPE_CHECKING:
     import httpx
 
+    from reward_service.compat_settings import Compat
     from reward_service.domain import Batch
 
 VERSIONS = {"relevance": "3fa94c01d2be", "factuality": "9d1b7703aa52", "completeness": "c07e55d8f419"}
@@ -23,7 +24,9 @@ class FakeService:
     The separator has the id 2, so that every segment has P(ok) = 1 / (1 + exp(-4/7)) and every scalar is 2/7.
     """
 
-    def __init__(self, before: "Callable[[Batch], None] | None" = None, **limits: int) -> None:
+    def __init__(
+        self, before: "Callable[[Batch], None] | None" = None, compat: "Compat | None" = None, **limits: int
+    ) -> None:
         from prometheus_client import CollectorRegistry
 
         from reward_service.config import Limits
@@ -41,6 +44,7 @@ class FakeService:
             self.metrics,
             max_items=self.limits.max_items,
             max_body_bytes=self.limits.max_body_bytes,
+            compat=compat,
         )
         for source in sources:
             source.start()

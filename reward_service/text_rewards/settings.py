@@ -2,9 +2,10 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from reward_proto.score import Granularity
+from reward_service.section import Section
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 KEY_ENV_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -17,12 +18,6 @@ DEFAULT_INSTRUCTIONS = (
     "exactly one of the labels: the one whose description fits it best in the context of the whole response. Judge a "
     "segment by what it says, not by its style, and do not punish a segment for a fault of another."
 )
-
-
-class Section(BaseModel):
-    """A part of the settings file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TextSettings(Section):

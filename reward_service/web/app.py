@@ -4,12 +4,16 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from reward_proto.score import ScoreRequest, SegmentRequest
 from reward_proto.version import CONTRACT_VERSION
+from reward_service.compat_settings import Compat
 from reward_service.core.scorer import Scorer
 from reward_service.web import error_map
+from reward_service.web.compat.error_shapes import ErrorShapes
+from reward_service.web.compat.routes import BODIES, make_compat_router
 from reward_service.web.context import RequestContext
 from reward_service.web.metrics import Metrics
 from reward_service.web.routes import make_router
@@ -17,7 +21,9 @@ from reward_service.web.routes import make_router
 TITLE = "Fine-grained reward service"
 
 
-def create_app(scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_bytes: int) -> FastAPI:
+def create_app(
+    scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_bytes: int, compat: Compat | None = None
+) -> FastAPI:
     """Build the app.
 
     Args:
@@ -25,11 +31,16 @@ def create_app(scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_byt
         metrics: Counts them.
         max_items: Items of one request.
         max_body_bytes: Size of one request's body.
+        compat: How the protocols of existing trainers get their one scalar.
     """
     app = FastAPI(title=TITLE, version=CONTRACT_VERSION, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(ErrorShapes)
     error_map.install(app)
     app.include_router(make_router(scorer, metrics, max_items=max_items, max_body_bytes=max_body_bytes))
+    app.include_router(
+        make_compat_router(scorer, compat or Compat(), max_items=max_items, max_body_bytes=max_body_bytes)
+    )
     for source in scorer.sources:
         metrics.watch(source)
 
@@ -45,8 +56,10 @@ def create_app(scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_byt
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """FastAPI's document, with the schemas of the bodies that the routes parse themselves, and one error shape."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    wanted: list[type[BaseModel]] = [ScoreRequest, SegmentRequest, *BODIES]
     _, bodies = models_json_schema(
-        [(ScoreRequest, "validation"), (SegmentRequest, "validation")], ref_template="#/components/schemas/{model}"
+        [(body, "validation") for body in wanted],
+        ref_template="#/components/schemas/{model}",
     )
     schemas = document["components"]["schemas"]
     schemas.update(bodies["$defs"])

@@ -70,6 +70,12 @@ def to_model_info(model: ServedModel) -> ModelInfo:
     )
 
 
+def server_timing(outcome: Outcome) -> str:
+    """The `Server-Timing` header: each stage in milliseconds."""
+    durations_s = {"tokenize": outcome.tokenize_s, "queue": outcome.queue_s, "inference": outcome.inference_s}
+    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in durations_s.items())
+
+
 def _to_model_score(card: ModelCard, result: ItemScore | ServiceError, return_logits: bool) -> ModelScore:
     if isinstance(result, ServiceError):
         error = ScoreError(code=result.code, message=result.message, retryable=result.code in RETRYABLE)

@@ -15,10 +15,9 @@ from reward_proto.models import ModelInfo, ModelList
 from reward_proto.score import ScoreReply, ScoreRequest, SegmentReply, SegmentRequest
 from reward_service.core.scorer import Scorer
 from reward_service.core.segment import SEGMENTER_VERSION
-from reward_service.domain import Outcome
 from reward_service.errors import PayloadTooLargeError
 from reward_service.web.body import read_body, while_connected
-from reward_service.web.convert import to_ids, to_model_info, to_reply, to_text_item
+from reward_service.web.convert import server_timing, to_ids, to_model_info, to_reply, to_text_item
 from reward_service.web.error_map import error_response
 from reward_service.web.metrics import Metrics
 
@@ -43,7 +42,7 @@ def make_router(scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_by
         scoring = scorer.score(items, wanted.models, wanted.timeout_s, request.state.client_job)
         outcome = await while_connected(request, scoring)
         reply = to_reply(ids, outcome, request.state.request_id, return_logits=wanted.return_logits)
-        return Response(reply.model_dump_json(), media_type=JSON, headers={"Server-Timing": _server_timing(outcome)})
+        return Response(reply.model_dump_json(), media_type=JSON, headers={"Server-Timing": server_timing(outcome)})
 
     @router.post(
         "/v1/segment",
@@ -100,11 +99,6 @@ def _readiness(scorer: Scorer, request_id: str) -> Response:
 
 def _json(reply: BaseModel) -> Response:
     return Response(reply.model_dump_json(), media_type=JSON)
-
-
-def _server_timing(outcome: Outcome) -> str:
-    durations_s = {"tokenize": outcome.tokenize_s, "queue": outcome.queue_s, "inference": outcome.inference_s}
-    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in durations_s.items())
 
 
 def _body(schema: type[BaseModel]) -> dict[str, Any]:

@@ -29,6 +29,11 @@ def test_it_has_the_contracts_version_and_paths() -> None:
         "/v2/health/live",
         "/v2/health/ready",
         "/metrics",
+        "/get_reward",
+        "/classify",
+        "/predict",
+        "/rm",
+        "/v1/rewards",
     }
     body = document["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body == {"$ref": "#/components/schemas/ScoreRequest"}
