@@ -88,6 +88,9 @@ class ModelSettings(Section):
 _TAG = "source="
 """Begins what pydantic names the kinds of entries by, so that `_place` can tell it from a setting."""
 
+PLACES = ("WORLD_SIZE", "LOCAL_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Environment variables by which launchers tell a process of its place among several."""
+
 _UNKNOWN_SOURCE = "unknown_source"
 
 
@@ -237,6 +240,15 @@ def read_key(variable: str) -> str:
     if not key:
         raise ValueError(f"the environment variable {variable} is not set")
     return key
+
+
+def is_lone_process_of_several() -> bool:
+    """Whether `accelerate launch` was told to start several processes and started this one alone.
+
+    Without GPUs it does so unless it is given an MPI hostfile. It then says where the processes would meet, and neither
+    how many they are nor which one this is.
+    """
+    return {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys() and os.environ.keys().isdisjoint(PLACES)
 
 
 def _place(fault: ErrorDetails) -> str:

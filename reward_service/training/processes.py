@@ -9,6 +9,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
+from reward_service.config import is_lone_process_of_several
 from reward_service.errors import ConfigError
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ class Processes:
             device: `auto` (CUDA where there is one), `cpu` or `cuda`.
 
         Raises:
-            ConfigError: torch finds no such device.
+            ConfigError: torch finds no such device, or a launcher was told to start several processes and started one.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -38,6 +39,11 @@ class Processes:
             raise ConfigError("device", ["cuda: torch finds no such device"])
         self._state = PartialState(cpu=device == "cpu")
         self.count: int = self._state.num_processes
+        if self.count == 1 and is_lone_process_of_several():
+            raise ConfigError(
+                "accelerate launch",
+                ["started one process in place of several, as it does without GPUs; use torchrun --nproc_per_node N"],
+            )
         self.rank: int = self._state.process_index
         self.device = torch.device(self._state.device if self.count > 1 else device)
 

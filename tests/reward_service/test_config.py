@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reward_service.config import Runtime, ServiceSettings, load_settings, read_key
+from reward_service.config import PLACES, Runtime, ServiceSettings, is_lone_process_of_several, load_settings, read_key
 from reward_service.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -183,3 +183,15 @@ def test_every_setting_is_documented() -> None:
         return {prefix.lstrip(".")}
 
     assert documented == paths(schema, "")
+
+
+def test_a_lone_process_of_several_is_known_by_what_it_was_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ACCELERATE_USE_CPU", "MASTER_ADDR", *PLACES):
+        monkeypatch.delenv(name, raising=False)
+    assert not is_lone_process_of_several()
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    assert not is_lone_process_of_several()
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert is_lone_process_of_several()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert not is_lone_process_of_several()

@@ -88,3 +88,27 @@ def test_a_device_that_is_not_there_is_told() -> None:
     with pytest.raises(ConfigError, match="torch finds no such device"):
         Processes("cuda")
     assert Processes("auto").device.type == "cpu"
+
+
+@pytest.mark.parametrize("options", [["--cpu", "--num_processes", "2"], ["--num_processes", "2"]])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the launcher does what it was told")
+def test_a_launcher_that_starts_one_process_in_place_of_two_is_told(tmp_path: Path, options: list[str]) -> None:
+    """`accelerate launch` on CPUs, for real; alone it starts what may go on."""
+    script = tmp_path / "script.py"
+    script.write_text("from reward_service.training.processes import Processes\nprint(Processes('cpu').count)\n")
+    # As one machine without a file of accelerate's settings, whatever there is in the user's home.
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    results = [
+        subprocess.run(
+            [sys.executable, "-m", "accelerate.commands.launch", *given, str(script)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        for given in (options, ["--cpu", "--num_processes", "1"])
+    ]
+    assert "started one process in place of several" in results[0].stderr
+    assert [result.returncode for result in results] == [1, 0], results[1].stderr
+    assert results[1].stdout.split() == ["1"]
