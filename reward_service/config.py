@@ -155,6 +155,19 @@ class Batching(Section):
     encode_threads: int = Field(default=2, ge=1)
 
 
+class Auth(Section):
+    """Who may call.
+
+    Attributes:
+        keys: File of keys, made by `reward-service keys new`. Without it everybody who reaches the port may score, and
+            nobody may change what is served.
+        open_metrics: Whether `/metrics` needs no key.
+    """
+
+    keys: Path | None = None
+    open_metrics: bool = True
+
+
 class Drain(Section):
     """How the service ends after SIGTERM.
 
@@ -177,6 +190,7 @@ class ServiceSettings(Section):
         models: What to serve; one version of each name.
         limits: Bounds on requests and queues.
         batching: Batches and threads.
+        auth: Keys.
         drain: The end.
         compat: The protocols of existing trainers.
         log_level: Least level that is logged to stderr.
@@ -188,6 +202,7 @@ class ServiceSettings(Section):
     models: tuple[AnyModelSettings, ...]
     limits: Limits = Limits()
     batching: Batching = Batching()
+    auth: Auth = Auth()
     drain: Drain = Drain()
     compat: Compat = Compat()
     log_level: Literal["debug", "info", "warning", "error"] = "info"

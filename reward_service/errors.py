@@ -4,6 +4,8 @@ ServiceError
 ├── InvalidRequestError     spans out of range or overlapping, unknown granularity
 ├── MissingFieldError       a template needs a field that the item lacks
 ├── TooLongError            over the model's length and the manifest allows no cut
+├── UnauthenticatedError    no key, or a wrong one
+├── ForbiddenError          not this key's right
 ├── UnknownModelError       name, alias or version not served
 ├── PayloadTooLargeError    body or number of items over the limit
 ├── OverloadedError         the queue is full, or the deadline cannot be met
@@ -48,6 +50,18 @@ class TooLongError(ServiceError):
     """The input is over the model's length and its manifest allows no cut that would help."""
 
     code = ErrorCode.TOO_LONG
+
+
+class UnauthenticatedError(ServiceError):
+    """No key was given, or a wrong one."""
+
+    code = ErrorCode.UNAUTHENTICATED
+
+
+class ForbiddenError(ServiceError):
+    """The key does not have this right."""
+
+    code = ErrorCode.FORBIDDEN
 
 
 class UnknownModelError(ServiceError):

@@ -20,11 +20,13 @@ from reward_service.core.token_queue import TokenQueue
 from reward_service.core.worker import Entry, Telemetry, Worker
 from reward_service.domain import ModelCard
 from reward_service.errors import ConfigError, StoreError
+from reward_service.key_file import read_keys
 from reward_service.registry.manifest import Scoring
 from reward_service.registry.store import Published, Store
 from reward_service.runtimes.choose import choose_backend
 from reward_service.runtimes.load import load_backend
 from reward_service.sources import by_prefix_difference, text_sources
+from reward_service.web.access import Access
 from reward_service.web.app import create_app
 from reward_service.web.metrics import Metrics
 from reward_service.web.server import run
@@ -42,6 +44,7 @@ def serve(settings: ServiceSettings) -> None:
         OSError: The address cannot be bound.
     """
     limits = settings.limits
+    access = make_access(settings)
     metrics = Metrics(CollectorRegistry(), limits.max_client_jobs)
     store = Store(settings.store)
     pool = make_pool(settings.batching)
@@ -60,6 +63,7 @@ def serve(settings: ServiceSettings) -> None:
         max_items=limits.max_items,
         max_body_bytes=limits.max_body_bytes,
         compat=settings.compat,
+        access=access,
     )
     for source in sources:
         source.start()
@@ -78,6 +82,16 @@ def openapi_document() -> dict[str, Any]:
 def make_pool(batching: Batching) -> ThreadPoolExecutor:
     """The threads that segment and tokenize."""
     return ThreadPoolExecutor(batching.encode_threads, thread_name_prefix="encode")
+
+
+def make_access(settings: ServiceSettings) -> Access:
+    """Who may call.
+
+    Raises:
+        ConfigError: The file of keys cannot be read or has faults.
+    """
+    auth = settings.auth
+    return Access(None if auth.keys is None else read_keys(auth.keys), open_metrics=auth.open_metrics)
 
 
 def check_names(sources: Sequence[ScoreSource], weights: Iterable[str] = ()) -> None:

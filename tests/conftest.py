@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from reward_service.compat_settings import Compat
     from reward_service.domain import Batch
+    from reward_service.web.access import Access
 
 VERSIONS = {"relevance": "3fa94c01d2be", "factuality": "9d1b7703aa52", "completeness": "c07e55d8f419"}
 TIMEOUT_S = 20.0
@@ -25,7 +26,11 @@ class FakeService:
     """
 
     def __init__(
-        self, before: "Callable[[Batch], None] | None" = None, compat: "Compat | None" = None, **limits: int
+        self,
+        before: "Callable[[Batch], None] | None" = None,
+        compat: "Compat | None" = None,
+        access: "Access | None" = None,
+        **limits: int,
     ) -> None:
         from prometheus_client import CollectorRegistry
 
@@ -45,6 +50,7 @@ class FakeService:
             max_items=self.limits.max_items,
             max_body_bytes=self.limits.max_body_bytes,
             compat=compat,
+            access=access,
         )
         for source in sources:
             source.start()
@@ -167,8 +173,8 @@ def make_service() -> Iterator[Callable[..., FakeService]]:
     """Builds services that are closed after the test."""
     made: list[FakeService] = []
 
-    def make(*arguments: Any, **limits: int) -> FakeService:
-        made.append(FakeService(*arguments, **limits))
+    def make(*arguments: Any, **options: Any) -> FakeService:
+        made.append(FakeService(*arguments, **options))
         return made[-1]
 
     yield make

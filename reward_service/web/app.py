@@ -2,16 +2,18 @@
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from reward_proto.errors import HTTP_STATUS, ErrorCode
 from reward_proto.score import ScoreRequest, SegmentRequest
 from reward_proto.version import CONTRACT_VERSION
 from reward_service.compat_settings import Compat
 from reward_service.core.scorer import Scorer
 from reward_service.web import error_map
+from reward_service.web.access import OPEN_PATHS, Access, guard
 from reward_service.web.compat.error_shapes import ErrorShapes
 from reward_service.web.compat.routes import BODIES, make_compat_router
 from reward_service.web.context import RequestContext
@@ -22,7 +24,13 @@ TITLE = "Fine-grained reward service"
 
 
 def create_app(
-    scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_bytes: int, compat: Compat | None = None
+    scorer: Scorer,
+    metrics: Metrics,
+    *,
+    max_items: int,
+    max_body_bytes: int,
+    compat: Compat | None = None,
+    access: Access | None = None,
 ) -> FastAPI:
     """Build the app.
 
@@ -32,9 +40,18 @@ def create_app(
         max_items: Items of one request.
         max_body_bytes: Size of one request's body.
         compat: How the protocols of existing trainers get their one scalar.
+        access: Who may call; everybody may score if None.
     """
-    app = FastAPI(title=TITLE, version=CONTRACT_VERSION, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.add_middleware(RequestContext, metrics=metrics)
+    access = access or Access()
+    app = FastAPI(
+        title=TITLE,
+        version=CONTRACT_VERSION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(guard(access))],
+    )
+    app.add_middleware(RequestContext, metrics=metrics, access=access)
     app.add_middleware(ErrorShapes)
     error_map.install(app)
     app.include_router(make_router(scorer, metrics, max_items=max_items, max_body_bytes=max_body_bytes))
@@ -66,4 +83,20 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     # FastAPI promises its own 422 for every path parameter; a model's name is any text, so that it never comes.
     del document["paths"]["/v1/models/{name}"]["get"]["responses"]["422"]
     del schemas["HTTPValidationError"], schemas["ValidationError"]
+    _tell_of_keys(document)
     return document
+
+
+def _tell_of_keys(document: dict[str, Any]) -> None:
+    """Every endpoint but the open ones may ask for a key, and refuse without."""
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    error = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorReply"}}}}
+    invalid = str(HTTP_STATUS[ErrorCode.INVALID_REQUEST])
+    for path, operations in document["paths"].items():
+        if path in OPEN_PATHS:
+            continue
+        for operation in operations.values():
+            operation["security"] = [{}, {"key": []}]
+            content = operation["responses"].get(invalid, error)["content"]  # In the shape of its other errors.
+            refusal = {"description": ErrorCode.UNAUTHENTICATED.value, "content": content}
+            operation["responses"][str(HTTP_STATUS[ErrorCode.UNAUTHENTICATED])] = refusal

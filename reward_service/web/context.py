@@ -10,13 +10,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reward_proto.errors import ErrorCode
+from reward_service.web.access import Access
 from reward_service.web.error_map import error_response
 from reward_service.web.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 REQUEST_ID_HEADER = "X-Request-Id"
-CLIENT_JOB_HEADER = "X-Client-Job"
 UNKNOWN_ENDPOINT = "unknown"
 """Label of requests to no route, whose paths are anybody's invention."""
 
@@ -27,14 +27,15 @@ _USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class RequestContext:
-    """ASGI middleware. Sets `state.request_id` and `state.client_job`.
+    """ASGI middleware. Sets `state.request_id`, `state.caller` and `state.client_job`.
 
     An exception that reaches it becomes `internal`, without its trace.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, access: Access) -> None:
         self._app = app
         self._metrics = metrics
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -47,7 +48,8 @@ class RequestContext:
         request_id = given_id if _USABLE_ID.fullmatch(given_id) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        state["client_job"] = headers.get(CLIENT_JOB_HEADER, "")
+        state["caller"] = caller = self._access.identify(headers)
+        state["client_job"] = caller.job
         status = 0
 
         async def send_with_id(message: Message) -> None:

@@ -115,5 +115,5 @@ def _errors(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
 
 
 def _errors_of_scoring() -> dict[int | str, dict[str, Any]]:
-    not_yet = {ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED}
-    return _errors(*(code for code in ErrorCode if code not in not_yet))
+    others = {ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED}  # web.app adds the first of them.
+    return _errors(*(code for code in ErrorCode if code not in others))

@@ -9,7 +9,7 @@ from reward_service import errors
 from reward_service.errors import ServiceError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
-RESERVED = {ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED, ErrorCode.INTERNAL}
+RESERVED = {ErrorCode.RATE_LIMITED, ErrorCode.INTERNAL}
 """Codes that no exception of the service carries: not yet, or because `internal` is what has no exception."""
 
 # The table of the wire contract, written out by hand.

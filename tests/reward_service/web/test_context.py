@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive, Scope, Send
 
 from reward_proto import ErrorCode, ErrorReply
+from reward_service.web.access import Access
 from reward_service.web.context import RequestContext
 from reward_service.web.metrics import Metrics
 
@@ -21,7 +22,7 @@ def call(app: Any, metrics: Metrics) -> list[Message]:
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"x-request-id", b"mine")]}
-    asyncio.run(RequestContext(app, metrics)(scope, receive, send))
+    asyncio.run(RequestContext(app, metrics, Access())(scope, receive, send))
     return sent
 
 
@@ -82,5 +83,5 @@ def test_other_scopes_pass_through(metrics: Metrics) -> None:
     async def nothing(*_: Any) -> Any:
         raise AssertionError
 
-    asyncio.run(RequestContext(app, metrics)({"type": "lifespan"}, nothing, nothing))
+    asyncio.run(RequestContext(app, metrics, Access())({"type": "lifespan"}, nothing, nothing))
     assert seen == ["lifespan"]
