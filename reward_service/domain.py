@@ -47,6 +47,17 @@ class Readout(StrEnum):
     AFTER = "after"
 
 
+class Pooling(StrEnum):
+    """What of a segment is read.
+
+    `SEPARATOR` is the paper's: the logits at its separator. `MEAN` is the mean of the logits of its separator and its
+    tokens. The head is linear, so that this is the head's reading of their mean hidden state.
+    """
+
+    SEPARATOR = "separator"
+    MEAN = "mean"
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """Where one head reads one input.
@@ -55,10 +66,12 @@ class Read:
         positions: [S] int64 places in `input_ids`, one a segment, in order. Empty for a model whose one head reads
             the whole input.
         spans: The S segments that are read; one covering span for a sequence head, `Span(0, 0)` for a blank response.
+        widths: [S] int64, at least 1: how many tokens from each place on are averaged; one each when absent.
     """
 
     positions: NDArray[np.int64]
     spans: tuple[Span, ...]
+    widths: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)

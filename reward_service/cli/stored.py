@@ -9,7 +9,7 @@ import typer
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.cli.faults import FAULTS, fail
-from reward_service.domain import Readout
+from reward_service.domain import Pooling, Readout
 from reward_service.registry.manifest import Scoring
 
 models_app = typer.Typer(no_args_is_help=True, help="Publish, convert and list models.")
@@ -30,6 +30,9 @@ def publish(
     readout: Annotated[
         Readout | None, typer.Option(help="Which separator of a segment is read; what the model allows if absent.")
     ] = None,
+    pooling: Annotated[
+        Pooling, typer.Option(help="What of a segment is read: its separator, or the mean of it and its tokens.")
+    ] = Pooling.SEPARATOR,
     scoring: Annotated[Scoring, typer.Option(help="How segments get their scores.")] = Scoring.DIRECT,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest input; what the model allows if absent.")
@@ -53,6 +56,7 @@ def publish(
             ok_label=ok_label,
             language=language,
             readout=readout,
+            pooling=pooling,
             scoring=scoring,
             max_tokens=max_tokens,
             cut_field=cut_field,

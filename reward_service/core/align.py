@@ -1,4 +1,4 @@
-"""Logits to scores: for each head one a segment, read where `core.encode` put the separators."""
+"""Logits to scores: for each head one a segment, read where `core.encode` says."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def align(
     Args:
         heads: What the model's outputs mean: K heads with C columns in all (1 for a regressor).
         encoded: The B items of the batch, in its order.
-        logits: [B, T, C] float where heads read tokens, [B, C] for a single sequence head.
+        logits: [B, T, C] float where heads read tokens, [B, C] for a single sequence head without a name of its own.
 
     Returns:
         For each of the B items in order its K results. Where a head's logits hold NaN or infinity, its error stands in
@@ -31,10 +31,11 @@ def align(
     Raises:
         ModelFailedError: The shape of `logits` does not fit the heads or the batch.
 
-    Source: read-out at the separator before each segment, arXiv 2306.01693.
+    Source: read-out at the separator before each segment, arXiv 2306.01693; the mean is this project's.
     """
     classes = sum(head.width for head in heads)
-    reads_tokens = len(heads) > 1 or heads[0].kind is ModelKind.TOKEN_CLASSIFICATION
+    is_network = len(heads) > 1 or bool(heads[0].name)
+    reads_tokens = is_network or heads[0].kind is ModelKind.TOKEN_CLASSIFICATION
     if logits.ndim != (3 if reads_tokens else 2) or len(logits) != len(encoded) or logits.shape[-1] != classes:
         raise ModelFailedError(f"the runtime gave logits {logits.shape} for {len(encoded)} items and {classes} classes")
     by_head = [
@@ -53,8 +54,7 @@ def _score_head(
         read = logits.astype(np.float64)
     else:
         counts = [len(one.positions) for one in reads]
-        rows = np.repeat(np.arange(len(reads)), counts)
-        read = logits[rows, np.concatenate([one.positions for one in reads])].astype(np.float64)
+        read = _read_tokens(reads, counts, logits)
     finite = np.atleast_1d(np.isfinite(read).all(axis=1))
     read = np.where(finite[:, None], read, 0.0)
     scores, labels = _classify(head, read) if head.kind.is_classifier else (read[:, 0], [None] * len(read))
@@ -76,6 +76,22 @@ def _score_head(
         mean = float(scores[here].mean()) if count else None
         results.append(ItemScore(segments, mean, item.truncated_tokens))
     return results
+
+
+def _read_tokens(reads: Sequence[Read], counts: Sequence[int], logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """[B, T, C] logits to [S_total, C]: the mean over each segment's own tokens, often one."""
+    rows = np.repeat(np.arange(len(reads)), counts)
+    positions = np.concatenate([one.positions for one in reads])
+    if all(one.widths is None for one in reads):
+        one_each: NDArray[np.float64] = logits[rows, positions].astype(np.float64)
+        return one_each
+    widths = np.concatenate([np.ones_like(one.positions) if one.widths is None else one.widths for one in reads])
+    firsts = np.cumsum(widths) - widths
+    columns = np.arange(int(widths.sum())) + np.repeat(positions - firsts, widths)
+    tokens = logits[np.repeat(rows, widths), columns].astype(np.float64)
+    # `reduceat` cannot take the empty list of a batch of blank responses.
+    means: NDArray[np.float64] = np.add.reduceat(tokens, firsts) / widths[:, None] if len(widths) else tokens
+    return means
 
 
 def _classify(head: Head, read: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str | None]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from reward_proto.models import ModelKind
-from reward_service.domain import Encoded, Read, Readout, Span, TextItem
+from reward_service.domain import Encoded, Pooling, Read, Readout, Span, TextItem
 from reward_service.errors import InvalidRequestError, MissingFieldError, TooLongError
 
 PROMPT_FIELD = "prompt"
@@ -40,11 +40,12 @@ class InputSpec:
 
     Attributes:
         template: The input's prefix, with `{field}` for each named input. `{prompt}` is always there.
-        kinds: Of the heads, at least one. Span heads read separators. A sequence head that shares its encoder reads
-            the first token (the last one with `Readout.AFTER`); alone, it reads the whole input.
+        kinds: Of the heads, at least one. Span heads read segments. A sequence head whose network reads tokens reads
+            the first one (the last one with `Readout.AFTER`), or with `Pooling.MEAN` the response.
         max_tokens: Longest input, special tokens included.
         cut_field: The one field whose end may be cut to fit; too long is an error when absent.
         readout: On which side of its segment a separator stands.
+        pooling: What of a segment is read.
     """
 
     template: str
@@ -52,6 +53,26 @@ class InputSpec:
     max_tokens: int
     cut_field: str | None = None
     readout: Readout = Readout.BEFORE
+    pooling: Pooling = Pooling.SEPARATOR
+
+    @property
+    def reads_whole(self) -> bool:
+        """Whether the network puts out one row of logits for the whole input, and not one for each token."""
+        is_sequence = len(self.kinds) == 1 and self.kinds[0] is not ModelKind.TOKEN_CLASSIFICATION
+        return is_sequence and self.pooling is Pooling.SEPARATOR
+
+
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """Where segments lie in a tokenized response, their separators included.
+
+    Attributes:
+        first: The first token of the segment that begins at a place of the text.
+        stop: One past the last token of the segment that ends at a place of the text.
+    """
+
+    first: dict[int, int]
+    stop: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +163,10 @@ class InputEncoder:
         prefix = tokenize(text, cut_start, cut_end)
         _check_unicode("response", item.response)
         heads = [_checked(kind, own, item.response) for kind, own in zip(self._spec.kinds, spans, strict=True)]
-        if not self._spec.template and len(heads) == 1 and self._spec.kinds[0] is not ModelKind.TOKEN_CLASSIFICATION:
-            body, separators = self._tokenize_bare(item.response, heads[0][0])
+        if not self._spec.template and self._spec.reads_whole:
+            body, edges = self._tokenize_bare(item.response, heads[0][0]), _Edges({}, {})
         else:
-            body, separators = self._tokenize_body(item.response, heads)
+            body, edges = self._tokenize_body(item.response, heads)
         length = len(self._begin) + len(prefix.ids) + len(body) + len(self._end)
         cut = max(0, length - self._spec.max_tokens)
         if cut > prefix.cut_to - prefix.cut_from:
@@ -159,22 +180,22 @@ class InputEncoder:
         input_ids = np.concatenate((*kept, np.array(body, dtype=np.int64), self._end))
         body_start = len(input_ids) - len(body) - len(self._end)
         reads = tuple(
-            Read(self._positions(kind, own, separators, body_start, len(input_ids)), own)
+            self._read(kind, own, edges, body_start, len(input_ids))
             for kind, own in zip(self._spec.kinds, heads, strict=True)
         )
         return Encoded(input_ids, reads, truncated_tokens=cut)
 
-    def _tokenize_body(self, response: str, heads: Sequence[tuple[Span, ...]]) -> tuple[list[int], dict[int, int]]:
-        """The response's ids with separators, and where in them the separator of each segment edge stands."""
+    def _tokenize_body(self, response: str, heads: Sequence[tuple[Span, ...]]) -> tuple[list[int], _Edges]:
+        """The response's ids with separators, and where in them the segments lie."""
         is_before = self._spec.readout is Readout.BEFORE
         starts = {span.start for own in heads for span in own}
         ends = {span.end for own in heads for span in own}
         marks = starts if is_before else ends
         body: list[int] = []
-        separators: dict[int, int] = {}
+        edges = _Edges({}, {})
         for start, end in _pieces(heads):
+            edges.first[start] = len(body)
             if is_before and start in marks:
-                separators[start] = len(body)
                 body.append(self.separator_id)
             # One by one: a batch goes to the tokenizer's thread pool, and waits milliseconds for it on a busy machine
             # where a segment takes microseconds.
@@ -183,24 +204,26 @@ class InputEncoder:
                 piece = self._tokenizer.encode(f" {text}" if start in starts else text, add_special_tokens=False)
                 body.extend(piece.ids)
             if not is_before and end in marks:
-                separators[end] = len(body)
                 body.append(self.separator_id)
-        return body, separators
+            edges.stop[end] = len(body)
+        return body, edges
 
-    def _tokenize_bare(self, response: str, span: Span) -> tuple[list[int], dict[int, int]]:
+    def _tokenize_bare(self, response: str, span: Span) -> list[int]:
         """The response alone, as a classifier of plain texts was trained on it: no separator, nothing before it."""
-        return self._tokenizer.encode(response[span.start : span.end], add_special_tokens=False).ids, {}
+        ids: list[int] = self._tokenizer.encode(response[span.start : span.end], add_special_tokens=False).ids
+        return ids
 
-    def _positions(
-        self, kind: ModelKind, spans: tuple[Span, ...], separators: dict[int, int], body_start: int, length: int
-    ) -> NDArray[np.int64]:
+    def _read(self, kind: ModelKind, spans: tuple[Span, ...], edges: _Edges, body_start: int, length: int) -> Read:
         is_before = self._spec.readout is Readout.BEFORE
-        if kind is ModelKind.TOKEN_CLASSIFICATION:
-            edges = [span.start if is_before else span.end for span in spans]
-            return np.array([body_start + separators[edge] for edge in edges], dtype=np.int64)
-        if len(self._spec.kinds) == 1:
-            return np.zeros(0, dtype=np.int64)
-        return np.array([0 if is_before else length - 1], dtype=np.int64)
+        if self._spec.reads_whole:
+            return Read(np.zeros(0, dtype=np.int64), spans)
+        if kind is not ModelKind.TOKEN_CLASSIFICATION and self._spec.pooling is Pooling.SEPARATOR:
+            return Read(np.array([0 if is_before else length - 1], dtype=np.int64), spans)
+        firsts = np.array([body_start + edges.first[span.start] for span in spans], dtype=np.int64)
+        stops = np.array([body_start + edges.stop[span.end] for span in spans], dtype=np.int64)
+        if self._spec.pooling is Pooling.SEPARATOR:
+            return Read(firsts if is_before else stops - 1, spans)
+        return Read(firsts, spans, widths=stops - firsts)
 
     def _render(self, item: TextItem) -> tuple[str, int, int]:
         """Fill the template; returns the text and the cut field's range in it."""

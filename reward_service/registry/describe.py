@@ -11,7 +11,7 @@ from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.core.encode import PROMPT_FIELD, parse_template
 from reward_service.core.segment import SEGMENTER_VERSION
-from reward_service.domain import Readout
+from reward_service.domain import Pooling, Readout
 from reward_service.errors import StoreError
 from reward_service.registry.architecture import (
     are_named,
@@ -48,6 +48,7 @@ def describe(
     ok_label: str | None = None,
     language: str = "en",
     readout: Readout | None = None,
+    pooling: Pooling = Pooling.SEPARATOR,
     scoring: Scoring = Scoring.DIRECT,
     max_tokens: int | None = None,
     cut_field: str | None = None,
@@ -64,7 +65,8 @@ def describe(
         labels: Class names by index, for a config.json that has none; those of config.json when absent.
         ok_label: The class that means "no error"; found among the usual names, or else the last class, when absent.
         language: The segmenter's, an ISO 639 code.
-        readout: Where segments are read; what the architecture allows when absent.
+        readout: On which side of segments separators stand; what the architecture allows when absent.
+        pooling: What of a segment is read.
         scoring: How a segment's score comes out of the network's.
         max_tokens: Longest input; what the model's positions allow when absent.
         cut_field: The field that may be cut to fit.
@@ -89,6 +91,7 @@ def describe(
             max_tokens=max_tokens or position_limit(config) or DEFAULT_MAX_TOKENS,
             cut_field=cut_field,
             readout=default_readout(config) if readout is None else readout,
+            pooling=pooling,
             scoring=scoring,
             segmenter=SegmenterSpec(version=SEGMENTER_VERSION, language=language),
         )

@@ -34,8 +34,13 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _SAFETENSORS_LENGTH_BYTES = 8
 
 
-def check_directory(directory: Path) -> list[Path]:
+def check_directory(directory: Path, *, ignore_folders: bool = False) -> list[Path]:
     """Refuse what must not be loaded.
+
+    Args:
+        directory: Holds a model's files.
+        ignore_folders: Pass over sub-directories, which nothing here opens: an encoder may come with some that only
+            its makers' library reads.
 
     Returns:
         The directory's files, sorted by name.
@@ -47,6 +52,8 @@ def check_directory(directory: Path) -> list[Path]:
     if not directory.is_dir():
         raise StoreError(f"{directory}: no such directory")
     files = sorted(directory.iterdir())
+    if ignore_folders:
+        files = [path for path in files if path.is_symlink() or not path.is_dir()]
     for path in files:
         if path.is_symlink() and path.resolve().parent != directory.resolve():
             raise StoreError(f"{path}: a link out of the directory is refused")

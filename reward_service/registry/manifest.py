@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reward_proto.models import Calibration, ModelKind
 from reward_proto.score import Granularity
 from reward_service.core.encode import InputSpec
-from reward_service.domain import Head, Readout
+from reward_service.domain import Head, Pooling, Readout
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 """Names of models and heads."""
@@ -78,10 +78,12 @@ class Manifest(BaseModel):
         labels: Class names by index; empty for a regressor, and where there are several heads.
         ok_label: The class that means "no error"; empty where `labels` is.
         heads: Of a network whose one forward pass gives the scores of several models: each takes the next columns of
-            the logits, one a class, and is served by its own name. Empty for a network that is one model.
+            the logits, one a class, and is served by its own name. A single head is a sequence model that is read from
+            its tokens' logits. Empty for a network that is one model.
         max_tokens: Longest input in the model's own tokens, special tokens included.
         cut_field: The one field whose text may be shortened to fit `max_tokens`; too long is an error when absent.
-        readout: On which side of its segment a separator stands and is read.
+        readout: On which side of its segment a separator stands.
+        pooling: What of a segment is read: its separator, or the mean of its separator and its tokens.
         scoring: How a segment's score comes out of the network's.
         segmenter: Which rule divides responses.
         calibration: Mean and standard deviation of scores on training responses.
@@ -101,6 +103,7 @@ class Manifest(BaseModel):
     max_tokens: int = Field(gt=0)
     cut_field: str | None = None
     readout: Readout = Readout.BEFORE
+    pooling: Pooling = Pooling.SEPARATOR
     scoring: Scoring = Scoring.DIRECT
     segmenter: SegmenterSpec
     calibration: Calibration | None = None
@@ -113,6 +116,8 @@ class Manifest(BaseModel):
             self._check_heads()
             return self
         _check_labels(self.kind, self.labels, self.ok_label)
+        if self.pooling is Pooling.MEAN and self.kind is not ModelKind.TOKEN_CLASSIFICATION:
+            raise ValueError("a mean is over tokens' logits, so it needs a token_classification network")
         if self.scoring is Scoring.PREFIX_DIFFERENCE:
             if self.kind is not ModelKind.SEQUENCE_CLASSIFICATION or self.granularity is Granularity.SEQUENCE:
                 raise ValueError("prefix_difference makes a sequence_classification model score parts of a text")
@@ -122,8 +127,10 @@ class Manifest(BaseModel):
 
     def _check_heads(self) -> None:
         names = [head.name for head in self.heads]
-        if len(names) < 2 or len(set(names)) < len(names):
-            raise ValueError(f"heads are two or more of different names, got {names}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"heads are of different names, got {names}")
+        if len(names) == 1 and (self.pooling is not Pooling.MEAN or names != [self.name]):
+            raise ValueError("a single head is of its network's name and reads the mean of its tokens")
         if self.kind is not ModelKind.TOKEN_CLASSIFICATION or self.scoring is not Scoring.DIRECT:
             raise ValueError("a network of several heads is a token classifier with direct scoring")
         if self.labels or self.ok_label or self.calibration is not None:
@@ -165,7 +172,7 @@ class Manifest(BaseModel):
     def input_spec(self) -> InputSpec:
         """What turns texts into inputs."""
         kinds = tuple(output.kind for output in self.outputs)
-        return InputSpec(self.template, kinds, self.max_tokens, self.cut_field, self.readout)
+        return InputSpec(self.template, kinds, self.max_tokens, self.cut_field, self.readout, self.pooling)
 
 
 def _check_labels(kind: ModelKind, labels: tuple[str, ...], ok_label: str) -> None:

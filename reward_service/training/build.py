@@ -37,7 +37,7 @@ def build_objective(
     Raises:
         ConfigError: No example teaches anything, every segment is of one class, or inputs are refused.
     """
-    if draft.heads:
+    if draft.name in config.networks:
         return _joint_objective(config, draft, inputs, train, dev)
     settings, (head,) = config.models[draft.name], draft.logit_heads
     if settings.kind is ModelKind.TOKEN_CLASSIFICATION:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.core.encode import parse_template
+from reward_service.domain import Pooling
 from reward_service.training.data_files import DataFileField
 from reward_service.training.feedback import FeedbackFormat, PairKind
 from reward_service.training.labels import LABELS
@@ -49,6 +50,9 @@ class TrainingConfig(_Strict):
         cut_field: The template field that may be cut at its end to fit; applies to models whose template has it.
         keep_best: Keep the epoch with the lowest held-out loss; the last one otherwise.
         patience: Stop after so many epochs in a row without a lower held-out loss; never when absent.
+        layers: Keep only so many of the encoder's layers, from the first on; all of them when absent.
+        frozen_layers: Leave the embeddings and so many layers as they are; train all when absent.
+        dropout: Every dropout of the encoder, in [0, 1); those of its config.json when absent.
     """
 
     epochs: int = Field(default=4, gt=0)
@@ -62,6 +66,15 @@ class TrainingConfig(_Strict):
     cut_field: str | None = None
     keep_best: bool = True
     patience: int | None = Field(default=None, gt=0)
+    layers: int | None = Field(default=None, gt=0)
+    frozen_layers: int | None = Field(default=None, ge=0)
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _frozen_layers_are_kept(self) -> Self:
+        if self.layers is not None and (self.frozen_layers or 0) > self.layers:
+            raise ValueError(f"frozen_layers {self.frozen_layers} is over layers {self.layers}")
+        return self
 
     @model_validator(mode="after")
     def _patience_is_for_the_best(self) -> Self:
@@ -76,11 +89,13 @@ class InputConfig(_Strict):
     Attributes:
         language: Of the responses, for the segmenter: an ISO 639 code.
         template: The input's prefix. QA-Feedback's files give `{question}` and `{context}`, JSONL what its rows hold.
+        pooling: What of a segment is read: its separator as in the paper, or the mean of its separator and its tokens.
         training: Overrides of the file's `training`.
     """
 
     language: str = Field(default="en", pattern=r"^[a-z]{2,3}$")
     template: str
+    pooling: Pooling = Pooling.SEPARATOR
     training: TrainingConfig
 
     @field_validator("template")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from reward_proto.models import Calibration, ModelKind
 from reward_service.core.segment import SEGMENTER_VERSION
-from reward_service.domain import Readout
+from reward_service.domain import Pooling, Readout
 from reward_service.registry.manifest import FINEST_FIRST, HeadSpec, Manifest, SegmenterSpec
 from reward_service.training.config import ModelConfig, TrainConfig
 from reward_service.training.figures import Metrics
@@ -20,10 +20,14 @@ def draft_manifest(config: TrainConfig, name: str, readout: Readout) -> Manifest
         "max_tokens": settings.training.max_tokens,
         "cut_field": settings.cut_field,
         "readout": readout,
+        "pooling": settings.pooling,
         "segmenter": SegmenterSpec(version=SEGMENTER_VERSION, language=settings.language),
     }
     if name in config.models:
         head = _head(name, config.models[name])
+        if not head.kind.is_classifier and settings.pooling is Pooling.MEAN:
+            # A mean is over tokens' logits: one column of a token classifier, served as the scalar that it is.
+            return Manifest(**shared, kind=ModelKind.TOKEN_CLASSIFICATION, granularity=head.granularity, heads=(head,))
         return Manifest(
             **shared, kind=head.kind, granularity=head.granularity, labels=head.labels, ok_label=head.ok_label
         )
@@ -39,7 +43,7 @@ def finish_manifest(
 
     Args:
         draft: From `draft_manifest`.
-        metrics: Held-out figures by name, those of several heads as `HEAD.FIGURE`.
+        metrics: Held-out figures by name; those of several heads as `HEAD.FIGURE`.
         calibrations: One for each of the draft's outputs.
         trained_on: What the model was trained from.
     """
@@ -49,7 +53,12 @@ def finish_manifest(
             update={"metrics": figures, "calibration": calibrations[0], "trained_on": dict(trained_on)}
         )
     heads = tuple(
-        head.model_copy(update={"calibration": calibration, "metrics": _own(figures, head.name)})
+        head.model_copy(
+            update={
+                "calibration": calibration,
+                "metrics": figures if len(draft.heads) == 1 else _own(figures, head.name),
+            }
+        )
         for head, calibration in zip(draft.heads, calibrations, strict=True)
     )
     return draft.model_copy(update={"heads": heads, "trained_on": dict(trained_on)})

@@ -79,7 +79,7 @@ def published_rules(published: Published) -> dict[str, Rule] | None:
         return None
     content = read_json_object(path)
     try:
-        of_heads = content["heads"] if published.manifest.heads else {published.name: content}
+        of_heads = content.get("heads", {published.name: content})
         return {output.name: _rule(of_heads[output.name]) for output in published.manifest.outputs}
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path}: {error!r}") from error

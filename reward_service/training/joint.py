@@ -20,6 +20,7 @@ from reward_service.training.figures import Metrics, pair_metrics, span_metrics,
 from reward_service.training.labels import IGNORED, label_segments
 from reward_service.training.losses import pairwise_loss, span_loss
 from reward_service.training.objectives import HeldOut, Scored
+from reward_service.training.read_out import read_tokens
 from reward_service.training.scoring import score_all
 
 
@@ -198,21 +199,20 @@ class JointObjective:
         self, number: int, lesson: Lesson, example: JointExample, places: Mapping[int, int], own: Tensor
     ) -> Tensor:
         span = example.spans[lesson.head.name]
-        positions = torch.from_numpy(span.encoded.reads[number].positions).to(own.device)
+        read = read_tokens(own, [places[id(span.encoded)]], [span.encoded.reads[number]])
         labels = torch.from_numpy(span.labels).to(own.device)
-        rows = torch.full_like(positions, places[id(span.encoded)])
         weights = None if lesson.class_weights is None else torch.tensor(lesson.class_weights, device=own.device)
-        return span_loss(own, rows, positions, labels, weights) / (labels != IGNORED).sum()
+        return span_loss(read, labels, weights) / (labels != IGNORED).sum()
 
     def _pair_mean(
         self, number: int, lesson: Lesson, example: JointExample, places: Mapping[int, int], own: Tensor
     ) -> Tensor:
         pair = example.pairs[lesson.head.name]
         rows = [places[id(text)] for text in pair.encoded]
-        positions = [int(text.reads[number].positions[0]) for text in pair.encoded]
+        scores = read_tokens(own, rows, [text.reads[number] for text in pair.encoded])[:, 0]
         winners, losers = (torch.tensor(side, device=own.device) for side in zip(*pair.row.pairs, strict=True))
         shares = torch.full((len(pair.row.pairs),), 1.0 / len(pair.row.pairs), device=own.device)
-        return pairwise_loss(own[rows, positions, 0], winners, losers, shares)
+        return pairwise_loss(scores, winners, losers, shares)
 
     def evaluate(self, backend: Backend) -> HeldOut:
         """Figures of each head as `HEAD.FIGURE`, and the weighted sum of their losses."""

@@ -10,15 +10,11 @@ from torch.nn import functional
 from reward_service.training.labels import IGNORED
 
 
-def span_loss(
-    logits: Tensor, rows: Tensor, columns: Tensor, labels: Tensor, class_weights: Tensor | None = None
-) -> Tensor:
-    """Cross-entropy at the separators, the weighted sum over segments that count.
+def span_loss(read: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of segments, the weighted sum over those that count.
 
     Args:
-        logits: [B, T, C] float.
-        rows: [S] int64, which item of the batch each segment belongs to.
-        columns: [S] int64, its separator's position.
+        read: [S, C] float, each segment's logits as `read_out.read_tokens` gives them.
         labels: [S] int64 classes; `IGNORED` segments count for nothing.
         class_weights: [C] float, what a segment of each class counts; 1 when absent.
 
@@ -27,8 +23,7 @@ def span_loss(
 
     Source: arXiv 2306.01693.
     """
-    read = logits[rows, columns].float()
-    return functional.cross_entropy(read, labels, weight=class_weights, ignore_index=IGNORED, reduction="sum")
+    return functional.cross_entropy(read.float(), labels, weight=class_weights, ignore_index=IGNORED, reduction="sum")
 
 
 def pairwise_loss(scores: Tensor, winners: Tensor, losers: Tensor, weights: Tensor) -> Tensor:

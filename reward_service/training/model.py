@@ -18,6 +18,7 @@ from reward_service.domain import Batch
 from reward_service.errors import StoreError
 from reward_service.registry.checkpoint import read_tokenizer
 from reward_service.registry.files import CONFIG_FILE, TOKENIZER_FILE, check_directory
+from reward_service.training.encoder_parts import change_config
 
 SIDE_FILES = (
     "tokenizer_config.json",
@@ -42,7 +43,7 @@ def load_tokenizer(encoder_dir: Path) -> Tokenizer:
     Raises:
         StoreError: It is missing or malformed, or the directory holds what must not be loaded.
     """
-    check_directory(encoder_dir)
+    check_directory(encoder_dir, ignore_folders=True)
     return read_tokenizer(encoder_dir)
 
 
@@ -55,6 +56,8 @@ def build_model(
     vocab_size: int,
     seed: int,
     attention: str = "sdpa",
+    layers: int | None = None,
+    dropout: float | None = None,
 ) -> nn.Module:
     """Load an encoder's weights under a new head.
 
@@ -68,12 +71,14 @@ def build_model(
         vocab_size: Ids that the tokenizer can give.
         seed: Draws the head's weights.
         attention: transformers' attention implementation for training, where the architecture has it; eager otherwise.
+        layers: How many of the encoder's layers to keep, from the first on; all when absent.
+        dropout: Every probability of dropout; the encoder's own when absent.
 
     Raises:
         StoreError: The directory holds what must not be loaded, lacks weights of the encoder itself, or its
             vocabulary is smaller than the tokenizer's.
     """
-    check_directory(encoder_dir)
+    check_directory(encoder_dir, ignore_folders=True)
     names = labels or ("score",)
     config = AutoConfig.from_pretrained(
         encoder_dir,
@@ -84,6 +89,7 @@ def build_model(
         label2id={name: index for index, name in enumerate(names)},
         pad_token_id=pad_id,
     )
+    change_config(config, layers=layers, dropout=dropout)
     if config.vocab_size < vocab_size:
         raise StoreError(
             f"{encoder_dir / CONFIG_FILE}: {config.vocab_size} embeddings, but the tokenizer has {vocab_size} ids"

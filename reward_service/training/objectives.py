@@ -17,6 +17,7 @@ from reward_service.training.dataset import PairExample, SpanExample
 from reward_service.training.figures import Metrics, pair_metrics, span_metrics, weighted_loss
 from reward_service.training.labels import IGNORED
 from reward_service.training.losses import pairwise_loss, span_loss
+from reward_service.training.read_out import read_tokens
 from reward_service.training.scoring import scalars, score_all
 
 CALIBRATION_RESPONSES = 2000
@@ -77,7 +78,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class SpanObjective:
-    """Cross-entropy at the separators.
+    """Cross-entropy of the segments' classes.
 
     Attributes:
         train: To learn from.
@@ -108,12 +109,10 @@ class SpanObjective:
         """See `losses.span_loss`."""
         examples = [self.train[index] for index in indices]
         logits = _forward(model, [example.encoded for example in examples], self.pad_id, device)
-        rows = np.repeat(np.arange(len(examples)), [len(example.labels) for example in examples])
-        columns = np.concatenate([example.encoded.reads[0].positions for example in examples])
-        labels = np.concatenate([example.labels for example in examples])
+        read = read_tokens(logits, range(len(examples)), [example.encoded.reads[0] for example in examples])
+        labels = torch.from_numpy(np.concatenate([example.labels for example in examples])).to(device)
         weights = None if self.class_weights is None else torch.from_numpy(self.class_weights).to(device)
-        at_rows, at_columns, classes = (torch.from_numpy(array).to(device) for array in (rows, columns, labels))
-        return span_loss(logits, at_rows, at_columns, classes, weights) / total
+        return span_loss(read, labels, weights) / total
 
     def evaluate(self, backend: Backend) -> HeldOut:
         """See `figures.span_metrics`."""
@@ -163,7 +162,10 @@ class PairObjective:
             losers.extend(first + loser for _, loser in pairs)
             weights.extend([1.0 / len(pairs)] * len(pairs))
             first += len(example.encoded)
-        scores = _forward(model, encoded, self.pad_id, device)[:, 0]
+        logits = _forward(model, encoded, self.pad_id, device)
+        if logits.ndim == 3:
+            logits = read_tokens(logits, range(len(encoded)), [item.reads[0] for item in encoded])
+        scores = logits[:, 0]
         loss = pairwise_loss(
             scores,
             torch.tensor(winners, device=device),

@@ -18,7 +18,7 @@ def settings_digest(config: TrainConfig, name: str) -> str:
         "format": config.data.format,
         "train": [[sha256_of(file.path), file.slice] for file in config.data.train],
         "dev": [[sha256_of(file.path), file.slice] for file in config.data.dev],
-        "encoder": {path.name: sha256_of(path) for path in check_directory(config.encoder)},
+        "encoder": {path.name: sha256_of(path) for path in check_directory(config.encoder, ignore_folders=True)},
         "segmenter": SEGMENTER_VERSION,
     }
     if name in config.networks:

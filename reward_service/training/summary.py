@@ -14,15 +14,18 @@ _COUNTS = frozenset({"n_segments", "n_pairs"})
 
 
 def metrics_table(trained: Sequence[TrainedModel]) -> Table:
-    """Held-out figures of models, a row each."""
+    """Held-out figures of models, a row each; of a network, a row for each head."""
     table = Table(title="Reward models on held-out feedback")
     for column in ("model", "version", *FIGURES, "seconds"):
         table.add_column(column, justify="left" if column in {"model", "version"} else "right", no_wrap=True)
     for model in trained:
-        metrics = model.published.manifest.metrics
-        cells = [_cell(name, metrics.get(name)) for name in FIGURES]
+        published = model.published
         seconds = "kept" if model.skipped else f"{model.seconds:.1f}"
-        table.add_row(model.published.name, model.published.version, *cells, seconds)
+        outputs = published.manifest.outputs
+        for output in outputs:
+            name = published.name if len(outputs) == 1 else f"{published.name}: {output.name}"
+            cells = [_cell(figure, output.metrics.get(figure)) for figure in FIGURES]
+            table.add_row(name, published.version, *cells, seconds)
     return table
 
 

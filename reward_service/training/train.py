@@ -21,6 +21,7 @@ from reward_service.training.checkpoint import remove_checkpoints
 from reward_service.training.config import TrainConfig
 from reward_service.training.dataset import Inputs, read_feedback
 from reward_service.training.draft import column_names, draft_manifest, finish_manifest
+from reward_service.training.encoder_parts import freeze
 from reward_service.training.evaluate import HISTORY_FILE, RULE_FILE, Judged
 from reward_service.training.feedback import Feedback
 from reward_service.training.fit import Run, fit
@@ -148,6 +149,7 @@ def train_one(session: Session, name: str, digest: str, checkpoints: Path) -> Pu
         The version; None in processes that are not the main one.
     """
     config, processes = session.config, session.processes
+    training = config.entry(name).training
     encoder_config = read_config(config.encoder)
     draft = draft_manifest(config, name, default_readout(encoder_config))
     limit = position_limit(encoder_config)
@@ -166,7 +168,11 @@ def train_one(session: Session, name: str, digest: str, checkpoints: Path) -> Pu
         seed=config.seed,
         # On a CPU the backward pass of torch's fused attention is slower in bf16 than eager attention's.
         attention="eager" if config.precision == "bf16" and processes.device.type == "cpu" else "sdpa",
+        layers=training.layers,
+        dropout=training.dropout,
     ).to(processes.device)
+    if training.frozen_layers is not None:
+        freeze(model, training.frozen_layers)
     backend = models.ModuleBackend(model, processes.device)
     run = Run(
         name,
@@ -178,7 +184,7 @@ def train_one(session: Session, name: str, digest: str, checkpoints: Path) -> Pu
         checkpoint_steps=config.checkpoint_steps,
         should_stop=session.should_stop,
     )
-    metrics, history = fit(model, objective, config.entry(name).training, backend, run)
+    metrics, history = fit(model, objective, training, backend, run)
     if not processes.is_main:
         return None
     calibrations = calibrate(backend, draft.logit_heads, responses, pad_id)

@@ -8,7 +8,7 @@ from reward_proto.score import Granularity
 from reward_service.core import encode
 from reward_service.core.encode import InputEncoder, InputSpec, parse_template
 from reward_service.core.segment import segment_text
-from reward_service.domain import Encoded, Readout, Span, TextItem
+from reward_service.domain import Encoded, Pooling, Readout, Span, TextItem
 from reward_service.errors import InvalidRequestError, MissingFieldError, TooLongError
 
 WORDS = [*"q:a.,[]/s<>", "ctx", "one", "two", "three", "four", "five", "six", "sep"]
@@ -67,6 +67,41 @@ def test_a_sequence_model_has_the_same_input_and_no_read_out() -> None:
     assert tokens_of(tokenizer, encoded.input_ids).endswith("a : [SEP] one two . three [SEP]")
     assert encoded.reads[0].positions.tolist() == []
     assert encoded.reads[0].spans == (Span(0, 14),)
+
+
+@pytest.mark.parametrize(
+    ("readout", "body", "first", "width"),
+    [
+        (Readout.BEFORE, "[SEP] one two . [SEP] three [SEP]", [11, 15], [4, 2]),
+        (Readout.AFTER, "one two . [SEP] three [SEP] [SEP]", [11, 15], [4, 2]),
+    ],
+)
+def test_a_mean_is_over_a_segments_tokens_and_its_separator(
+    readout: Readout, body: str, first: list[int], width: list[int]
+) -> None:
+    tokenizer = bert()
+    spec = span_spec(readout=readout, pooling=Pooling.MEAN)
+    encoded = InputEncoder(tokenizer, spec).encode(item(), (SPANS,))
+    (read,) = encoded.reads
+    assert tokens_of(tokenizer, encoded.input_ids[11:]) == body
+    assert read.widths is not None
+    assert (read.positions.tolist(), read.widths.tolist()) == (first, width)
+
+
+def test_a_mean_over_a_whole_response_spans_the_finer_separators() -> None:
+    kinds = (ModelKind.TOKEN_CLASSIFICATION, ModelKind.SEQUENCE_REGRESSION)
+    spec = span_spec(template="a:", kinds=kinds, pooling=Pooling.MEAN)
+    encoded = InputEncoder(bert(), spec).encode(item(), (SPANS, (Span(0, 14),)))
+    # [CLS] a : [SEP] one two . [SEP] three [SEP]
+    assert [(read.positions.tolist(), read.widths) for read in encoded.reads[1:]] == [([3], [6])]
+
+
+def test_a_mean_over_a_blank_response_is_its_separator() -> None:
+    spec = span_spec(template="a:", kinds=(ModelKind.SEQUENCE_REGRESSION,), pooling=Pooling.MEAN)
+    (read,) = InputEncoder(bert(), spec).encode(item(" "), ((),)).reads
+    assert (read.spans, read.positions.tolist(), read.widths) == ((Span(0, 0),), [3], [1])
+    (nothing,) = InputEncoder(bert(), span_spec(pooling=Pooling.MEAN)).encode(item(" "), ((),)).reads
+    assert (nothing.positions.tolist(), nothing.spans) == ([], ())
 
 
 def test_a_blank_response() -> None:

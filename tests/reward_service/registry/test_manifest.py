@@ -79,7 +79,7 @@ def test_heads_take_the_columns_in_order(manifest: Manifest) -> None:
         ({"labels": ["error", "ok"], "ok_label": "ok"}, "belong to each"),
         ({"granularity": "sentence"}, "finest"),
         ({"kind": "sequence_regression"}, "token classifier"),
-        ({"heads": [{"name": "a", "kind": "sequence_regression", "granularity": "sequence"}]}, "two or more"),
+        ({"heads": [{"name": "a", "kind": "sequence_regression", "granularity": "sequence"}]}, "a single head"),
         ({"heads": [{"name": "a", "kind": "sequence_regression", "granularity": "sequence"}] * 2}, "different names"),
         ({"heads": [{"name": "a", "kind": "sequence_regression", "granularity": "sentence"}]}, "whole sequence"),
     ],

@@ -8,34 +8,29 @@ from reward_service.training.losses import pairwise_loss, span_loss
 
 
 def test_cross_entropy_at_the_separators_by_hand() -> None:
-    logits = torch.zeros(2, 3, 2)
-    logits[0, 1] = torch.tensor([0.0, math.log(3.0)])  # P = 1/4, 3/4
-    logits[1, 2] = torch.tensor([math.log(4.0), 0.0])  # P = 4/5, 1/5
-    rows, columns = torch.tensor([0, 1, 1]), torch.tensor([1, 2, 0])
+    read = torch.tensor([[0.0, math.log(3.0)], [math.log(4.0), 0.0], [0.0, 0.0]])  # P = (1/4, 3/4), (4/5, 1/5), halves
     labels = torch.tensor([1, 1, IGNORED])
-    loss = span_loss(logits, rows, columns, labels)
+    loss = span_loss(read, labels)
     assert loss.item() == pytest.approx(-math.log(3 / 4) - math.log(1 / 5))
     labels = torch.tensor([1, 0, IGNORED])
-    weighted = span_loss(logits, rows, columns, labels, torch.tensor([3.0, 0.5]))
+    weighted = span_loss(read, labels, torch.tensor([3.0, 0.5]))
     assert weighted.item() == pytest.approx(-0.5 * math.log(3 / 4) - 3 * math.log(4 / 5))
 
 
-def test_only_counted_separators_get_a_gradient() -> None:
-    logits = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    labels = torch.tensor([0, IGNORED])
-    torch.autograd.backward(span_loss(logits, torch.tensor([0, 1]), torch.tensor([1, 2]), labels))
-    assert logits.grad is not None
-    touched = logits.grad.abs().sum(dim=-1) > 0
-    assert touched.tolist() == [[False, True, False], [False, False, False]]
+def test_only_counted_segments_get_a_gradient() -> None:
+    read = torch.randn(2, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    torch.autograd.backward(span_loss(read, torch.tensor([0, IGNORED])))
+    assert read.grad is not None
+    assert (read.grad.abs().sum(dim=-1) > 0).tolist() == [True, False]
 
 
 def test_all_ignored_is_zero_with_zero_gradients() -> None:
-    logits = torch.randn(1, 2, 2, requires_grad=True)
-    loss = span_loss(logits, torch.tensor([0]), torch.tensor([0]), torch.tensor([IGNORED]))
+    read = torch.randn(1, 2, requires_grad=True)
+    loss = span_loss(read, torch.tensor([IGNORED]))
     torch.autograd.backward(loss)
     assert loss.item() == 0.0
-    assert logits.grad is not None
-    assert logits.grad.abs().sum().item() == 0.0
+    assert read.grad is not None
+    assert read.grad.abs().sum().item() == 0.0
 
 
 def test_the_pairwise_loss_by_hand() -> None:

@@ -1,0 +1,38 @@
+"""Tokens' logits to segments' logits, with gradients: what `core.align` reads, in torch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reward_service.domain import Read
+
+
+def read_tokens(logits: Tensor, rows: Sequence[int], reads: Sequence[Read]) -> Tensor:
+    """The logits of every segment: the mean over its own tokens, often one.
+
+    Args:
+        logits: [B, T, C] float.
+        rows: N places in the batch, one for each of `reads`.
+        reads: Where segments are read, S of them in all.
+
+    Returns:
+        [S, C] float32, in order.
+    """
+    positions = np.concatenate([read.positions for read in reads])
+    counts = [len(read.positions) for read in reads]
+    at_rows = np.repeat(np.array(rows, dtype=np.int64), counts)
+    if all(read.widths is None for read in reads):
+        return logits[_on(logits, at_rows), _on(logits, positions)].float()
+    widths = np.concatenate([np.ones_like(read.positions) if read.widths is None else read.widths for read in reads])
+    firsts = np.cumsum(widths) - widths
+    columns = np.arange(int(widths.sum())) + np.repeat(positions - firsts, widths)
+    tokens = logits[_on(logits, np.repeat(at_rows, widths)), _on(logits, columns)].float()
+    segments = _on(logits, np.repeat(np.arange(len(widths)), widths))
+    sums = tokens.new_zeros(len(widths), tokens.shape[-1]).index_add(0, segments, tokens)
+    return sums / _on(logits, widths)[:, None]
+
+
+def _on(logits: Tensor, numbers: np.ndarray) -> Tensor:
+    return torch.from_numpy(numbers).to(logits.device)
