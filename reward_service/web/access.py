@@ -3,6 +3,7 @@
 Without keys scoring is open to everybody who reaches the port, and what changes the service is closed to all.
 """
 
+import base64
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ METRICS_PATH = "/metrics"
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/openapi.json"})
 """What probes ask, and what everybody may read: no texts, no scores, no names of jobs."""
 
-_SCHEME = "bearer"
+_BEARER = "bearer"
+_BASIC = "basic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,11 @@ class Access:
 
     def identify(self, headers: Headers) -> Caller:
         """Tell who calls. A caller without a valid key has no job where keys are asked for: anybody could name one."""
-        named = headers.get(CLIENT_JOB_HEADER, "")
+        user, secret = _credentials(headers)
+        named = headers.get(CLIENT_JOB_HEADER, user)
         if self.keys is None:
             return Caller(None, named)
-        scheme, _, secret = headers.get("Authorization", "").partition(" ")
-        key = find_key(self.keys, secret.strip()) if scheme.lower() == _SCHEME else None
+        key = None if secret is None else find_key(self.keys, secret)
         if key is None:
             return Caller(None, "")
         return Caller(key, key.job or named)
@@ -79,6 +81,24 @@ class Access:
             raise UnauthenticatedError("a valid key is needed: Authorization: Bearer KEY")
         if not caller.key.allows(Role.ADMIN):
             raise ForbiddenError("this key may not change what is served: it needs the role admin")
+
+
+def _credentials(headers: Headers) -> tuple[str, str | None]:
+    """The job and the key of `Authorization`.
+
+    Trainers that can set no header have an address that holds both, `http://JOB:KEY@host`, of which every HTTP library
+    makes basic authentication.
+    """
+    scheme, _, given = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == _BEARER:
+        return "", given.strip()
+    if scheme.lower() != _BASIC:
+        return "", None
+    try:
+        user, _, secret = base64.b64decode(given.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        return "", None
+    return user, secret
 
 
 def guard(access: Access) -> Callable[[Request], Awaitable[None]]:

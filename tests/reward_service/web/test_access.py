@@ -1,3 +1,4 @@
+import base64
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -52,6 +53,20 @@ def test_only_a_bearers_valid_key_counts(header: str) -> None:
         access.check("/v1/score", caller)
     with pytest.raises(UnauthenticatedError):
         access.check_admin(caller)
+
+
+def basic(text: str) -> Headers:
+    return Headers({"Authorization": f"Basic {base64.b64encode(text.encode()).decode()}"})
+
+
+def test_an_address_with_job_and_key_is_enough() -> None:
+    caller = Access(KEYS).identify(basic("poems:free"))
+    assert (caller.key, caller.job) == (KEYS[1], "poems")
+    assert Access(KEYS).identify(basic("poems:bound")).job == "summaries"
+    assert Access(KEYS).identify(basic(":free")).job == ""
+    assert Access().identify(basic("poems:")).job == "poems"
+    for wrong in (basic("free"), basic("free:"), Headers({"Authorization": "Basic /w=="})):
+        assert Access(KEYS).identify(wrong).key is None
 
 
 def test_the_scheme_is_written_in_any_case() -> None:
