@@ -193,6 +193,7 @@ class ServiceSettings(Section):
         auth: Keys.
         drain: The end.
         compat: The protocols of existing trainers.
+        ui: Whether `/ui` shows a page to try the models with.
         log_level: Least level that is logged to stderr.
     """
 
@@ -205,6 +206,7 @@ class ServiceSettings(Section):
     auth: Auth = Auth()
     drain: Drain = Drain()
     compat: Compat = Compat()
+    ui: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("models")

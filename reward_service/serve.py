@@ -64,6 +64,7 @@ def serve(settings: ServiceSettings) -> None:
         max_body_bytes=limits.max_body_bytes,
         compat=settings.compat,
         access=access,
+        ui=settings.ui,
     )
     for source in sources:
         source.start()

@@ -12,10 +12,11 @@ from starlette.datastructures import Headers
 
 from reward_service.errors import ForbiddenError, UnauthenticatedError
 from reward_service.keys import Key, Role, find_key
+from reward_service.web.ui.routes import UI_FILES
 
 CLIENT_JOB_HEADER = "X-Client-Job"
 METRICS_PATH = "/metrics"
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/openapi.json"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/openapi.json", *UI_FILES})
 """What probes ask, and what everybody may read: no texts, no scores, no names of jobs."""
 
 _BEARER = "bearer"

@@ -19,6 +19,7 @@ from reward_service.web.compat.routes import BODIES, make_compat_router
 from reward_service.web.context import RequestContext
 from reward_service.web.metrics import Metrics
 from reward_service.web.routes import make_router
+from reward_service.web.ui.routes import make_ui_router
 
 TITLE = "Fine-grained reward service"
 
@@ -31,6 +32,7 @@ def create_app(
     max_body_bytes: int,
     compat: Compat | None = None,
     access: Access | None = None,
+    ui: bool = False,
 ) -> FastAPI:
     """Build the app.
 
@@ -41,6 +43,7 @@ def create_app(
         max_body_bytes: Size of one request's body.
         compat: How the protocols of existing trainers get their one scalar.
         access: Who may call; everybody may score if None.
+        ui: Whether `/ui` shows a page to try the models with.
     """
     access = access or Access()
     app = FastAPI(
@@ -58,6 +61,8 @@ def create_app(
     app.include_router(
         make_compat_router(scorer, compat or Compat(), max_items=max_items, max_body_bytes=max_body_bytes)
     )
+    if ui:
+        app.include_router(make_ui_router())
     for source in scorer.sources:
         metrics.watch(source)
 
