@@ -3,6 +3,7 @@
 import typer
 
 from reward_service.cli.exporting import export
+from reward_service.cli.keys import keys_app
 from reward_service.cli.serving import openapi, serve
 from reward_service.cli.stored import models_app
 from reward_service.cli.teaching import evaluate, split, train
@@ -11,6 +12,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve, train
 for command in (serve, openapi, split, train, evaluate, export):
     app.command()(command)
 app.add_typer(models_app, name="models")
+app.add_typer(keys_app, name="keys")
 
 
 @app.callback()
