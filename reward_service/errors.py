@@ -14,6 +14,7 @@ ServiceError
 └── ModelFailedError        the runtime raised, or gave NaN or infinity
 ConfigError                 a settings file with faults; all of them are listed
 StoreError                  a model's files are missing, changed or refused
+└── NotInStoreError         no such model, alias or version
 ParityError                 an export differs from torch by more than the tolerance
 """
 
@@ -111,6 +112,10 @@ class ConfigError(ValueError):
 
 class StoreError(Exception):
     """A model's files are missing, changed or refused; the message names the file and the fault."""
+
+
+class NotInStoreError(StoreError):
+    """The store has no such model, alias or version."""
 
 
 class ParityError(Exception):

@@ -4,25 +4,29 @@ Runtimes are imported when a model needs them, so that serving on ONNX Runtime l
 """
 
 import logging
+import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from reward_service.config import Batching, Limits, ModelSettings, Runtime, ServiceSettings
+from reward_service.config import AnyModelSettings, Batching, Limits, ModelSettings, Runtime, ServiceSettings
 from reward_service.core.encode import InputEncoder
 from reward_service.core.encoder_source import EncoderSource
 from reward_service.core.scorer import Scorer
 from reward_service.core.source import ScoreSource
 from reward_service.core.token_queue import TokenQueue
-from reward_service.core.worker import Entry, Telemetry, Worker
-from reward_service.domain import ModelCard
+from reward_service.core.worker import Entry as Waiting
+from reward_service.core.worker import Telemetry, Worker
 from reward_service.errors import ConfigError, StoreError
 from reward_service.key_file import read_keys
+from reward_service.lineup import Entry, Lineup
+from reward_service.registry.cards import make_cards
 from reward_service.registry.manifest import Scoring
-from reward_service.registry.store import Published, Store
+from reward_service.registry.store import Store
+from reward_service.reload import Reload
 from reward_service.runtimes.choose import choose_backend
 from reward_service.runtimes.load import load_backend
 from reward_service.sources import by_prefix_difference, text_sources
@@ -34,8 +38,12 @@ from reward_service.web.server import run
 logger = logging.getLogger(__name__)
 
 
-def serve(settings: ServiceSettings) -> None:
+def serve(settings: ServiceSettings, reread: Callable[[], ServiceSettings] | None = None) -> None:
     """Load every model, then serve until a signal.
+
+    Args:
+        settings: What to serve, and how.
+        reread: Reads the settings again at a SIGHUP; None leaves the signal alone.
 
     Raises:
         ConfigError: A key, a function, a package or a model that the settings name is not there.
@@ -43,20 +51,28 @@ def serve(settings: ServiceSettings) -> None:
         ModelFailedError: A model does not run.
         OSError: The address cannot be bound.
     """
+    if reread is not None:
+        signal.signal(signal.SIGHUP, lambda *_: logger.warning("SIGHUP: still loading, ignored"))
     limits = settings.limits
     access = make_access(settings)
     metrics = Metrics(CollectorRegistry(), limits.max_client_jobs)
     store = Store(settings.store)
     pool = make_pool(settings.batching)
     texts = text_sources(settings.models, max_queue_items=limits.max_queue_items, telemetry=metrics)
-    sources = [
-        load_source(store, model, limits, settings.batching, pool, metrics)
-        if isinstance(model, ModelSettings)
-        else texts[index]
-        for index, model in enumerate(settings.models)
-    ]
-    check_names(sources, settings.compat.weights)
+
+    def build(model: AnyModelSettings) -> ScoreSource:
+        if isinstance(model, ModelSettings):
+            return load_source(store, model, limits, settings.batching, pool, metrics)
+        return text_sources([model], max_queue_items=limits.max_queue_items, telemetry=metrics)[0]
+
+    def check(served: Sequence[ScoreSource]) -> None:
+        check_names(served, settings.compat.weights)
+
+    entries = [Entry(model, texts.get(index) or build(model)) for index, model in enumerate(settings.models)]
+    sources = [entry.source for entry in entries]
+    check(sources)
     scorer = Scorer(sources, pool)
+    lineup = Lineup(scorer, entries, store, build, check, metrics)
     app = create_app(
         scorer,
         metrics,
@@ -65,11 +81,13 @@ def serve(settings: ServiceSettings) -> None:
         compat=settings.compat,
         access=access,
         ui=settings.ui,
+        lineup=lineup,
     )
     for source in sources:
         source.start()
     drain = settings.drain
-    run(app, scorer, settings.host, settings.port, grace_s=drain.grace_s, timeout_s=drain.timeout_s)
+    reload = None if reread is None else Reload(settings, reread, access, lineup)
+    run(app, scorer, settings.host, settings.port, grace_s=drain.grace_s, timeout_s=drain.timeout_s, reload=reload)
 
 
 def openapi_document() -> dict[str, Any]:
@@ -132,7 +150,7 @@ def load_source(
         encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
     except (ValueError, ImportError) as error:
         raise StoreError(f"{published.name}@{published.version}: {error}") from error
-    queue: TokenQueue[Entry] = TokenQueue(
+    queue: TokenQueue[Waiting] = TokenQueue(
         max_items=limits.max_queue_items,
         max_tokens=limits.max_queue_tokens,
         max_batch_tokens=batching.max_batch_tokens,
@@ -148,7 +166,7 @@ def load_source(
         time.monotonic() - begin_s,
     )
     source = EncoderSource(
-        _cards(published, backend.runtime),
+        make_cards(published, backend.runtime),
         encoder,
         worker,
         pool=pool,
@@ -158,23 +176,3 @@ def load_source(
     if manifest.scoring is Scoring.PREFIX_DIFFERENCE:
         return by_prefix_difference(source, manifest.granularity)
     return source
-
-
-def _cards(published: Published, runtime: str) -> list[ModelCard]:
-    manifest = published.manifest
-    return [
-        ModelCard(
-            name=output.name,
-            version=published.version,
-            digest=published.digest,
-            aliases=published.aliases,
-            head=head,
-            granularity=output.granularity,
-            language=manifest.segmenter.language,
-            template=manifest.template,
-            max_tokens=manifest.max_tokens,
-            runtime=runtime,
-            calibration=None if output.calibration is None else (output.calibration.mean, output.calibration.std),
-        )
-        for output, head in zip(manifest.outputs, manifest.logit_heads, strict=True)
-    ]

@@ -1,7 +1,7 @@
 """The wire contract between reward_service and rl_client: pydantic models, and nothing of either side."""
 
 from reward_proto.errors import HTTP_STATUS, RETRY_AFTER, RETRYABLE, ErrorBody, ErrorCode, ErrorReply, ScoreError
-from reward_proto.models import Calibration, ModelInfo, ModelKind, ModelList, ModelState
+from reward_proto.models import Calibration, LoadRequest, ModelInfo, ModelKind, ModelList, ModelState
 from reward_proto.score import (
     Granularity,
     ItemResult,
@@ -28,6 +28,7 @@ __all__ = [
     "ErrorReply",
     "Granularity",
     "ItemResult",
+    "LoadRequest",
     "ModelInfo",
     "ModelKind",
     "ModelList",

@@ -1,8 +1,8 @@
-"""`GET /v1/models` and `GET /v1/models/{name}`: what is served."""
+"""`GET /v1/models` and `GET /v1/models/{name}`: what is served; and what changes it."""
 
 from enum import StrEnum
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from reward_proto.score import Granularity
 
@@ -21,7 +21,11 @@ class ModelKind(StrEnum):
 
 
 class ModelState(StrEnum):
-    """Where a model stands in its life."""
+    """Where a model stands in its life.
+
+    A name that is served stays `ready` while another version of it is loaded, or fails to load. `failed` is also a
+    served model whose worker has ended.
+    """
 
     LOADING = "loading"
     READY = "ready"
@@ -71,7 +75,19 @@ class ModelInfo(BaseModel):
     state: ModelState
 
 
+class LoadRequest(BaseModel):
+    """`POST /v1/models/{name}/load`.
+
+    Attributes:
+        version: A version of the model, or an alias that is resolved now.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+
+
 class ModelList(BaseModel):
-    """Every served model."""
+    """Models, each name once: every one that is served, loading, failed to load or was unloaded; or those changed."""
 
     models: list[ModelInfo]

@@ -24,10 +24,14 @@ def serve(
     from reward_service.serve import serve as serve_models
 
     try:
-        settings = load_settings(config, ServiceSettings)
+        given = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
+
+        def read() -> ServiceSettings:
+            return load_settings(config, ServiceSettings).model_copy(update=given)
+
+        settings = read()
         logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
-        given = {"host": host, "port": port}
-        serve_models(settings.model_copy(update={name: value for name, value in given.items() if value is not None}))
+        serve_models(settings, read)
     except (ConfigError, StoreError, ServiceError, OSError) as error:
         fail(error)
 

@@ -5,6 +5,7 @@ Models whose scores come from one computation are computed once a request, howev
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -43,9 +44,12 @@ class Scorer:
     """
 
     def __init__(self, sources: Sequence[ScoreSource], pool: ThreadPoolExecutor) -> None:
-        self._sources = tuple(sources)
-        self._models = {card.name: ServedModel(card, source) for source in sources for card in source.cards}
         self._pool = pool
+        self._at_work: Counter[int] = Counter()  # Requests by the id of each source that they ask.
+        self._retiring: list[ScoreSource] = []
+        self._sources: tuple[ScoreSource, ...] = ()
+        self._models: dict[str, ServedModel] = {}
+        self.serve(sources)
         self._active = 0
         self._draining = False
 
@@ -68,6 +72,34 @@ class Scorer:
     def active_requests(self) -> int:
         """Requests that were admitted and are not yet answered."""
         return self._active
+
+    def serve(self, sources: Sequence[ScoreSource]) -> list[ScoreSource]:
+        """Serve these from the next request on, all at once; requests at work go on with what they began with.
+
+        Args:
+            sources: Started; the names of all their models are unique.
+
+        Returns:
+            Those that are served no longer: to be retired.
+        """
+        gone = [source for source in self._sources if source not in sources]
+        self._sources = tuple(sources)
+        self._models = {card.name: ServedModel(card, source) for source in sources for card in source.cards}
+        self._retiring += gone
+        return gone
+
+    async def retire(self, source: ScoreSource, timeout_s: float) -> None:
+        """End a source that is served no longer, once no request asks it.
+
+        Args:
+            source: What `serve` returned.
+            timeout_s: For its worker to end.
+        """
+        while self._at_work[id(source)]:
+            await asyncio.sleep(DRAIN_POLL_S)
+        del self._at_work[id(source)]
+        self._retiring.remove(source)
+        await asyncio.to_thread(source.close, timeout_s)
 
     def find(self, reference: str) -> ServedModel:
         """The model that `name`, `name@alias` or `name@version` means.
@@ -106,7 +138,7 @@ class Scorer:
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         models = self._chosen(references)
         sources = list({id(model.source): model.source for model in models}.values())
-        with self._admitted():
+        with self._admitted(sources):
             await self._check_segments(items)
             found = await asyncio.gather(*(source.score(items, deadline_s, job) for source in sources))
         by_source = {id(source): outcome for source, outcome in zip(sources, found, strict=True)}
@@ -147,18 +179,20 @@ class Scorer:
         """End the sources and the pool."""
         self._draining = True
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for source in self._sources:
+        for source in (*self._sources, *self._retiring):
             source.close(timeout_s)
 
     @contextmanager
-    def _admitted(self) -> Iterator[None]:
+    def _admitted(self, sources: Sequence[ScoreSource] = ()) -> Iterator[None]:
         if self._draining:
             raise DrainingError("the service is shutting down", retry_after_s=DRAIN_RETRY_AFTER_S)
         self._active += 1
+        self._at_work.update(map(id, sources))
         try:
             yield
         finally:
             self._active -= 1
+            self._at_work.subtract(map(id, sources))
 
     def _chosen(self, references: Sequence[str] | None) -> list[ServedModel]:
         if references is None:

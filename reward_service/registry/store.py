@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from reward_service.core.segment import SEGMENTER_VERSION
-from reward_service.errors import StoreError
+from reward_service.errors import NotInStoreError, StoreError
 from reward_service.registry import files as model_files
 from reward_service.registry.architecture import read_config
 from reward_service.registry.checkpoint import check_checkpoint, complete_config, read_tokenizer
@@ -161,14 +161,25 @@ class Store:
             StoreError: No such model, alias or version; a file was changed, or is refused; or parts of the model do not
                 fit each other.
         """
-        name, _, which = reference.partition("@")
-        self._check_name(name)
-        version = self._version_of(name, which or DEFAULT_ALIAS)
-        published = self._read(name, version)
+        published = self.find(reference)
         model_files.check_model_directory(published.path)
         model_files.verify_files(published.path, _read_digests(published.path))
         check_checkpoint(published.path, published.manifest, read_config(published.path))
         return published
+
+    def find(self, reference: str) -> Published:
+        """Find a version; its files are not verified.
+
+        Args:
+            reference: `name` (its `latest`), `name@alias` or `name@version`.
+
+        Raises:
+            NotInStoreError: No such model, alias or version.
+            StoreError: Its manifest or digests cannot be read or were changed.
+        """
+        name, _, which = reference.partition("@")
+        self._check_name(name)
+        return self._read(name, self._version_of(name, which or DEFAULT_ALIAS))
 
     def list(self) -> list[Published]:
         """Every version in the store by name, then version; their weights are not verified.
@@ -205,7 +216,7 @@ class Store:
 
     def _check_name(self, name: str) -> None:
         if not _NAME.fullmatch(name):
-            raise StoreError(f"{name!r} is not a model name")
+            raise NotInStoreError(f"{name!r} is not a model name")
 
     def _version_of(self, name: str, which: str) -> str:
         if _VERSION.fullmatch(which):
@@ -213,13 +224,13 @@ class Store:
         aliases = self._aliases(name)
         if which not in aliases:
             known = ", ".join(sorted(aliases)) or "none"
-            raise StoreError(f"{self.root / name}: no alias {which!r} (there is: {known})")
+            raise NotInStoreError(f"{self.root / name}: no alias {which!r} (there is: {known})")
         return aliases[which]
 
     def _aliases(self, name: str) -> dict[str, str]:
         path = self._model_dir(name) / ALIASES_FILE
         if not path.parent.is_dir():
-            raise StoreError(f"{path.parent}: no such model")
+            raise NotInStoreError(f"{path.parent}: no such model")
         aliases = model_files.read_json_object(path) if path.exists() else {}
         for alias, version in aliases.items():
             if not isinstance(version, str) or not _VERSION.fullmatch(version):
@@ -229,7 +240,7 @@ class Store:
     def _read(self, name: str, version: str) -> Published:
         directory = self._model_dir(name) / version
         if not directory.is_dir() or directory.is_symlink():
-            raise StoreError(f"{directory}: no such version")
+            raise NotInStoreError(f"{directory}: no such version")
         digest = model_files.combined_digest(_read_digests(directory))
         if not digest.startswith(version):
             raise StoreError(f"{directory / model_files.DIGESTS_FILE}: changed since it was published")

@@ -8,12 +8,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from reward_proto.errors import HTTP_STATUS, ErrorCode
+from reward_proto.models import LoadRequest
 from reward_proto.score import ScoreRequest, SegmentRequest
 from reward_proto.version import CONTRACT_VERSION
 from reward_service.compat_settings import Compat
 from reward_service.core.scorer import Scorer
 from reward_service.web import error_map
 from reward_service.web.access import OPEN_PATHS, Access, guard
+from reward_service.web.admin import Lineup, UnloadRequest, make_admin_router
 from reward_service.web.compat.error_shapes import ErrorShapes
 from reward_service.web.compat.routes import BODIES, make_compat_router
 from reward_service.web.context import RequestContext
@@ -33,6 +35,7 @@ def create_app(
     compat: Compat | None = None,
     access: Access | None = None,
     ui: bool = False,
+    lineup: Lineup | None = None,
 ) -> FastAPI:
     """Build the app.
 
@@ -44,6 +47,7 @@ def create_app(
         compat: How the protocols of existing trainers get their one scalar.
         access: Who may call; everybody may score if None.
         ui: Whether `/ui` shows a page to try the models with.
+        lineup: Changes what is served; None refuses every change.
     """
     access = access or Access()
     app = FastAPI(
@@ -57,7 +61,8 @@ def create_app(
     app.add_middleware(RequestContext, metrics=metrics, access=access)
     app.add_middleware(ErrorShapes)
     error_map.install(app)
-    app.include_router(make_router(scorer, metrics, max_items=max_items, max_body_bytes=max_body_bytes))
+    app.include_router(make_router(scorer, metrics, lineup, max_items=max_items, max_body_bytes=max_body_bytes))
+    app.include_router(make_admin_router(lineup, access))
     app.include_router(
         make_compat_router(scorer, compat or Compat(), max_items=max_items, max_body_bytes=max_body_bytes)
     )
@@ -78,7 +83,7 @@ def create_app(
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """FastAPI's document, with the schemas of the bodies that the routes parse themselves, and one error shape."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    wanted: list[type[BaseModel]] = [ScoreRequest, SegmentRequest, *BODIES]
+    wanted: list[type[BaseModel]] = [ScoreRequest, SegmentRequest, LoadRequest, UnloadRequest, *BODIES]
     _, bodies = models_json_schema(
         [(body, "validation") for body in wanted],
         ref_template="#/components/schemas/{model}",

@@ -51,7 +51,11 @@ def to_reply(ids: Sequence[str], outcome: Outcome, request_id: str, *, return_lo
 
 def to_model_info(model: ServedModel) -> ModelInfo:
     """What is told of a served model."""
-    card = model.card
+    return to_info(model.card, ModelState.READY if model.source.alive else ModelState.FAILED)
+
+
+def to_info(card: ModelCard, state: ModelState) -> ModelInfo:
+    """What is told of a model."""
     return ModelInfo(
         name=card.name,
         version=card.version,
@@ -66,7 +70,7 @@ def to_model_info(model: ServedModel) -> ModelInfo:
         if card.calibration is None
         else Calibration(mean=card.calibration[0], std=card.calibration[1]),
         digest=card.digest,
-        state=ModelState.READY if model.source.alive else ModelState.FAILED,
+        state=state,
     )
 
 

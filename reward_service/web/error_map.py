@@ -30,7 +30,11 @@ def error_response(
     body = ErrorBody(
         code=code, message=message, retryable=code in RETRYABLE, request_id=request_id, details=details or {}
     )
-    headers = {"WWW-Authenticate": "Bearer"} if code is ErrorCode.UNAUTHENTICATED else {}
+    headers = {}
+    if code is ErrorCode.UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if code is ErrorCode.DRAINING:
+        headers["Connection"] = "close"  # The caller's next request shall meet another instance.
     if code in RETRY_AFTER:
         seconds = math.ceil(retry_after_s or 0.0)
         headers["Retry-After"] = str(min(max(seconds, MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S))

@@ -1,11 +1,15 @@
 """Prometheus metrics of the service. The registry is passed in, so that two apps in one process do not mix."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.metrics import MetricWrapperBase
 
 from reward_service.core.source import ScoreSource
 from reward_service.core.worker import BatchReport
+
+M = TypeVar("M", bound=MetricWrapperBase)
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 BATCH_ITEMS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -37,14 +41,21 @@ class Metrics:
         self._max_client_jobs = max_client_jobs
         self._jobs: set[str] = set()
 
+        self._by_model: list[MetricWrapperBase] = []
+
+        def listed(metric: M, labels: list[str]) -> M:
+            if "model" in labels:
+                self._by_model.append(metric)
+            return metric
+
         def histogram(name: str, text: str, labels: list[str], buckets: Iterable[float]) -> Histogram:
-            return Histogram(name, text, labels, buckets=tuple(buckets), registry=registry)
+            return listed(Histogram(name, text, labels, buckets=tuple(buckets), registry=registry), labels)
 
         def counter(name: str, text: str, labels: list[str]) -> Counter:
-            return Counter(name, text, labels, registry=registry)
+            return listed(Counter(name, text, labels, registry=registry), labels)
 
         def gauge(name: str, text: str, labels: list[str]) -> Gauge:
-            return Gauge(name, text, labels, registry=registry)
+            return listed(Gauge(name, text, labels, registry=registry), labels)
 
         request_labels = ["endpoint", "client_job"]
         self._request_s = histogram(
@@ -86,6 +97,23 @@ class Metrics:
         self._queue_items.labels(source.name).set_function(lambda: source.queue_items)
         self._queue_tokens.labels(source.name).set_function(lambda: source.queue_tokens)
         self._worker_alive.labels(source.name).set_function(lambda: source.alive)
+
+    def forget(self, source: ScoreSource, served: Sequence[ScoreSource]) -> None:
+        """Show no longer what is gone with a source that has ended.
+
+        Args:
+            source: Ended, so that it reports nothing any more.
+            served: What is served now; the names in it keep their series, as another version of a model counts on.
+        """
+        cards = {(card.name, card.version, card.runtime) for other in served for card in other.cards}
+        for card in source.cards:
+            if (card.name, card.version, card.runtime) not in cards:
+                labels = {"model": card.name, "version": card.version, "runtime": card.runtime}
+                self._model_info.remove_by_labels(labels)
+        names = {name for other in served for name in (other.name, *(card.name for card in other.cards))}
+        for name in {source.name, *(card.name for card in source.cards)} - names:
+            for metric in self._by_model:
+                metric.remove_by_labels({"model": name})
 
     def request_done(self, endpoint: str, client_job: str, status: int, duration_s: float) -> None:
         """A request was answered."""

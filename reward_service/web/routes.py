@@ -16,8 +16,9 @@ from reward_proto.score import ScoreReply, ScoreRequest, SegmentReply, SegmentRe
 from reward_service.core.scorer import Scorer
 from reward_service.core.segment import SEGMENTER_VERSION
 from reward_service.errors import PayloadTooLargeError
+from reward_service.web.admin import Lineup
 from reward_service.web.body import read_body, while_connected
-from reward_service.web.convert import server_timing, to_ids, to_model_info, to_reply, to_text_item
+from reward_service.web.convert import server_timing, to_ids, to_info, to_model_info, to_reply, to_text_item
 from reward_service.web.error_map import error_response
 from reward_service.web.metrics import Metrics
 
@@ -25,8 +26,10 @@ JSON = "application/json"
 NOT_READY_STATUS = 503
 
 
-def make_router(scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_bytes: int) -> APIRouter:
-    """Every endpoint of the service, bound to what it serves."""
+def make_router(
+    scorer: Scorer, metrics: Metrics, lineup: Lineup | None, *, max_items: int, max_body_bytes: int
+) -> APIRouter:
+    """The endpoints of the native interface that change nothing, bound to what is served."""
     router = APIRouter()
 
     @router.post(
@@ -58,12 +61,16 @@ def make_router(scorer: Scorer, metrics: Metrics, *, max_items: int, max_body_by
 
     @router.get("/v1/models", response_model=ModelList)
     async def models() -> Response:
-        """List the served models."""
-        return _json(ModelList(models=[to_model_info(model) for model in scorer.models.values()]))
+        """List the served models, and those that are loading, failed to load or were unloaded."""
+        unserved = lineup.unserved.values() if lineup else ()
+        listed = [to_model_info(model) for model in scorer.models.values()]
+        return _json(ModelList(models=listed + [to_info(card, state) for card, state in unserved]))
 
     @router.get("/v1/models/{name}", response_model=ModelInfo, responses=_errors(ErrorCode.UNKNOWN_MODEL))
     async def model(name: str) -> Response:
         """Describe one model, by `name`, `name@alias` or `name@version`."""
+        if lineup and name in lineup.unserved:
+            return _json(to_info(*lineup.unserved[name]))
         return _json(to_model_info(scorer.find(name)))
 
     @router.get("/healthz", response_class=Response)
@@ -90,6 +97,9 @@ def _readiness(scorer: Scorer, request_id: str) -> Response:
     failed = [name for name, model in scorer.models.items() if not model.source.alive]
     if scorer.draining:
         return error_response(request_id, ErrorCode.DRAINING, "the service is shutting down")
+    if not scorer.models:
+        message = "no model is served"
+        return error_response(request_id, ErrorCode.MODEL_FAILED, message, status=NOT_READY_STATUS)
     if failed:
         message = f"the worker has ended of: {', '.join(failed)}"
         details = {"models": failed}

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import Awaitable, Callable
 from types import FrameType
 
 import uvicorn
@@ -12,6 +13,8 @@ from fastapi import FastAPI
 from reward_service.core.scorer import Scorer
 
 logger = logging.getLogger(__name__)
+
+Reload = Callable[[], Awaitable[None]]
 
 KEEP_ALIVE_S = 75
 """Longer than clients keep idle connections, so that a request does not meet a connection that is being closed."""
@@ -27,8 +30,13 @@ class DrainingServer(uvicorn.Server):
     A second signal ends it at once.
     """
 
-    def __init__(self, config: uvicorn.Config, scorer: Scorer, *, grace_s: float, timeout_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, scorer: Scorer, *, grace_s: float, timeout_s: float, reload: Reload | None = None
+    ) -> None:
         super().__init__(config)
+        self._reload = reload
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._reloading = asyncio.Lock()
         self._scorer = scorer
         self._grace_s = grace_s
         self._timeout_s = timeout_s
@@ -38,6 +46,8 @@ class DrainingServer(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal."""
         self._loop = asyncio.get_running_loop()
+        if self._reload is not None:
+            self._loop.add_signal_handler(signal.SIGHUP, self._start_reload)
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -49,6 +59,20 @@ class DrainingServer(uvicorn.Server):
         self._scorer.start_draining()
         self._loop.call_soon_threadsafe(self._start_drain)
 
+    def _start_reload(self) -> None:
+        if self._reload is None or self._scorer.draining:
+            return
+        task = asyncio.ensure_future(self._reload_next(self._reload))
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload_next(self, reload: Reload) -> None:
+        try:
+            async with self._reloading:  # The last of several signals reads the file last.
+                await reload()
+        except Exception:
+            logger.exception("the settings could not be read again; the service goes on")
+
     def _start_drain(self) -> None:
         self._drain = asyncio.ensure_future(self._drain_then_exit())
 
@@ -59,7 +83,16 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def run(app: FastAPI, scorer: Scorer, host: str, port: int, *, grace_s: float, timeout_s: float) -> None:
+def run(
+    app: FastAPI,
+    scorer: Scorer,
+    host: str,
+    port: int,
+    *,
+    grace_s: float,
+    timeout_s: float,
+    reload: Reload | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain and close the scorer.
 
     Args:
@@ -69,6 +102,7 @@ def run(app: FastAPI, scorer: Scorer, host: str, port: int, *, grace_s: float, t
         port: Port, 0 for a free one.
         grace_s: Least time that the port stays open after the signal.
         timeout_s: Longest time that admitted requests are waited for.
+        reload: Is called at each SIGHUP; None leaves the signal alone.
 
     Raises:
         OSError: The address cannot be bound.
@@ -84,7 +118,7 @@ def run(app: FastAPI, scorer: Scorer, host: str, port: int, *, grace_s: float, t
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=CLOSE_TIMEOUT_S,
             )
-            server = DrainingServer(config, scorer, grace_s=grace_s, timeout_s=timeout_s)
+            server = DrainingServer(config, scorer, grace_s=grace_s, timeout_s=timeout_s, reload=reload)
             logging.getLogger("uvicorn").setLevel(logging.WARNING)  # It would tell again what is told here.
             bound_host, bound_port = listener.getsockname()[:2]
             shown = f"[{bound_host}]" if ":" in bound_host else bound_host

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from reward_proto import Granularity, ModelInfo, ModelList, SegmentReply, SegmentRequest
+from reward_proto import Granularity, ModelInfo, ModelList, ModelState, SegmentReply, SegmentRequest
 from rl_client.api.errors import ApiConnectionError, ApiStatusError, ApiTimeoutError, UnknownModelError
 from rl_client.api.exchange import Attempt, Exchange, request_with_retries
 from rl_client.api.reply_check import Pin, check_segment_reply, parse_reply
@@ -14,6 +14,8 @@ MODELS_PATH = "/v1/models"
 SEGMENT_PATH = "/v1/segment"
 READY_PATH = "/readyz"
 NOT_FOUND = 404
+NOT_SERVED = frozenset({ModelState.LOADING, ModelState.UNLOADED})
+"""States in which a model is listed and cannot be asked."""
 
 
 def models_exchange(retries: Retries) -> Exchange[list[ModelInfo]]:
@@ -34,7 +36,8 @@ def pin_exchange(references: Sequence[str] | None, retries: Retries) -> Exchange
     Raises:
         UnknownModelError: If the service does not serve a reference.
     """
-    served = yield from models_exchange(retries)
+    listed = yield from models_exchange(retries)
+    served = [info for info in listed if info.state not in NOT_SERVED]
     if references is None:
         references = [info.name for info in served]
     pins = {}

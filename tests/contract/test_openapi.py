@@ -24,6 +24,8 @@ def test_it_has_the_contracts_version_and_paths() -> None:
         "/v1/segment",
         "/v1/models",
         "/v1/models/{name}",
+        "/v1/models/{name}/load",
+        "/v1/models/{name}/unload",
         "/healthz",
         "/readyz",
         "/v2/health/live",

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,17 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def publish_version(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str, int], str]:
+    """Publishes another version of one of the tiny models, from a seed."""
+
+    def publish(root: Path, name: str, seed: int) -> str:
+        (manifest,) = [manifest for manifest in tiny_manifests() if manifest.name == name]
+        return publish_tiny(Store(root), tmp_path_factory.mktemp("scratch"), manifest, seed)
+
+    return publish
+
+
 class ServiceProcess:
     """`reward-service serve` as a process of its own on loopback; `url` is where it listens.
 
@@ -123,9 +135,9 @@ class ServiceProcess:
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], path: str) -> None:
-        config = folder / "service.yaml"
-        config.write_text(yaml.safe_dump({"port": 0, "batching": {"threads": 1}, **settings}))
-        command = [sys.executable, "-m", "reward_service.cli", "serve", "--config", str(config)]
+        self._config = folder / "service.yaml"
+        self.write(settings)
+        command = [sys.executable, "-m", "reward_service.cli", "serve", "--config", str(self._config)]
         self.log: list[str] = []
         self._listening = threading.Event()
         self.popen = subprocess.Popen(
@@ -136,6 +148,20 @@ class ServiceProcess:
         found = re.search(r"listening on (http://\S+)", "".join(self.log))
         assert found, "".join(self.log)
         self.url = found.group(1)
+
+    def write(self, settings: dict[str, Any]) -> None:
+        """Write its settings file."""
+        self._config.write_text(yaml.safe_dump({"port": 0, "batching": {"threads": 1}, **settings}))
+
+    def reload(self, told: str) -> None:
+        """SIGHUP, and wait until the log has another line with `told`."""
+        before = sum(told in line for line in self.log)
+        self.popen.send_signal(signal.SIGHUP)
+        end_s = time.monotonic() + PROCESS_TIMEOUT_S
+        while sum(told in line for line in self.log) == before:
+            assert self.popen.poll() is None, "".join(self.log)
+            assert time.monotonic() < end_s, "".join(self.log)
+            time.sleep(0.02)
 
     def end(self) -> int:
         """SIGTERM; returns the exit status."""

@@ -68,6 +68,15 @@ def test_everything_is_pinned_when_nothing_is_named() -> None:
     assert pins == {"relevance": ("aaaaaaaaaaaa", "onnxruntime-fp32"), "factuality": ("bbbbbbbbbbbb", "torch-fp32")}
 
 
+@pytest.mark.parametrize("state", ["loading", "unloaded"])
+def test_what_is_listed_but_not_served_is_not_pinned(state: str) -> None:
+    other = {**RELEVANCE, "name": "factuality", "state": state}
+    pins, _ = answer(endpoints.pin_exchange(None, retries()), {"models": [RELEVANCE, other]})
+    assert list(pins) == ["relevance"]
+    with pytest.raises(UnknownModelError, match="factuality"):
+        answer(endpoints.pin_exchange(["factuality"], retries()), {"models": [RELEVANCE, other]})
+
+
 @pytest.mark.parametrize("reference", ["toxicity", "relevance@old", "relevance@bbbbbbbbbbbb"])
 def test_what_is_not_served_cannot_be_pinned(reference: str) -> None:
     with pytest.raises(UnknownModelError, match=rf"{reference}.*served: relevance@aaaaaaaaaaaa"):
