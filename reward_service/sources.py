@@ -12,7 +12,7 @@ from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.config import AnyModelSettings, ModelSettings, read_key
 from reward_service.core.prefix_difference import PrefixDifferenceSource
-from reward_service.core.segment import SEGMENTER_VERSION
+from reward_service.core.segmenter_version import segmenter_version
 from reward_service.core.source import ScoreSource
 from reward_service.core.text_reward import TextReward
 from reward_service.core.text_source import TextSource
@@ -150,7 +150,7 @@ def _classifier_of(granularity: Granularity) -> ModelKind:
 def _card(
     wanted: TextSettings, identity: Mapping[str, Any], head: Head, granularity: Granularity, runtime: str
 ) -> ModelCard:
-    told = {"rules": RULES_VERSION, "segmenter": SEGMENTER_VERSION, **identity}
+    told = {"rules": RULES_VERSION, "segmenter": segmenter_version(wanted.language), **identity}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     return ModelCard(
         name=wanted.name,

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.core.encode import PROMPT_FIELD, parse_template
-from reward_service.core.segment import SEGMENTER_VERSION
+from reward_service.core.segmenter_version import segmenter_version
 from reward_service.domain import Pooling, Readout
 from reward_service.errors import StoreError
 from reward_service.registry.architecture import (
@@ -93,7 +93,7 @@ def describe(
             readout=default_readout(config) if readout is None else readout,
             pooling=pooling,
             scoring=scoring,
-            segmenter=SegmenterSpec(version=SEGMENTER_VERSION, language=language),
+            segmenter=SegmenterSpec(version=segmenter_version(language), language=language),
         )
     except ValidationError as error:
         faults = "; ".join(fault["msg"] for fault in error.errors())

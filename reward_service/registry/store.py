@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
-from reward_service.core.segment import SEGMENTER_VERSION
+from reward_service.core.segmenter_version import segmenter_version
 from reward_service.errors import NotInStoreError, StoreError
 from reward_service.registry import files as model_files
 from reward_service.registry.architecture import read_config
@@ -267,9 +267,12 @@ def _check_alias(alias: str) -> None:
 
 
 def _check_segmenter(manifest: Manifest) -> None:
-    needed = manifest.segmenter.version
-    if needed != SEGMENTER_VERSION:
-        raise StoreError(f"{manifest.name}: needs segmenter {needed}, but this is {SEGMENTER_VERSION}")
+    needed, here = manifest.segmenter.version, segmenter_version(manifest.segmenter.language)
+    if needed != here:
+        raise StoreError(
+            f"{manifest.name}: needs segmenter {needed}, but this is {here}: texts would be divided otherwise than "
+            "those that the model was made for; install the sentencex that it was published with, or publish it again"
+        )
 
 
 def _pretty(content: dict[str, Any]) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from reward_proto.models import Calibration, ModelKind
-from reward_service.core.segment import SEGMENTER_VERSION
+from reward_service.core.segmenter_version import segmenter_version
 from reward_service.domain import Pooling, Readout
 from reward_service.registry.manifest import FINEST_FIRST, HeadSpec, Manifest, SegmenterSpec
 from reward_service.training.config import ModelConfig, TrainConfig
@@ -21,7 +21,7 @@ def draft_manifest(config: TrainConfig, name: str, readout: Readout) -> Manifest
         "cut_field": settings.cut_field,
         "readout": readout,
         "pooling": settings.pooling,
-        "segmenter": SegmenterSpec(version=SEGMENTER_VERSION, language=settings.language),
+        "segmenter": SegmenterSpec(version=segmenter_version(settings.language), language=settings.language),
     }
     if name in config.models:
         head = _head(name, config.models[name])

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from reward_service.core.segment import SEGMENTER_VERSION
+from reward_service.core.segmenter_version import segmenter_version
 from reward_service.registry.files import check_directory, sha256_of
 from reward_service.registry.store import Published, Store
 from reward_service.training.config import InputConfig, TrainConfig
@@ -19,7 +19,7 @@ def settings_digest(config: TrainConfig, name: str) -> str:
         "train": [[sha256_of(file.path), file.slice] for file in config.data.train],
         "dev": [[sha256_of(file.path), file.slice] for file in config.data.dev],
         "encoder": {path.name: sha256_of(path) for path in check_directory(config.encoder, ignore_folders=True)},
-        "segmenter": SEGMENTER_VERSION,
+        "segmenter": segmenter_version(config.entry(name).language),
     }
     if name in config.networks:
         parts["heads"] = json.loads(rule_text(config, name))

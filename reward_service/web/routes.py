@@ -14,7 +14,8 @@ from reward_proto.errors import HTTP_STATUS, ErrorCode, ErrorReply
 from reward_proto.models import ModelInfo, ModelList
 from reward_proto.score import ScoreReply, ScoreRequest, SegmentReply, SegmentRequest
 from reward_service.core.scorer import Scorer
-from reward_service.core.segment import SEGMENTER_VERSION
+from reward_service.core.segment import DEFAULT_LANGUAGE
+from reward_service.core.segmenter_version import segmenter_version
 from reward_service.errors import PayloadTooLargeError
 from reward_service.web.admin import Lineup
 from reward_service.web.body import read_body, while_connected
@@ -57,7 +58,8 @@ def make_router(
         """Divide a text as the models of this granularity do."""
         wanted = SegmentRequest.model_validate_json(await read_body(request, max_body_bytes), strict=True)
         segments = await while_connected(request, scorer.segment(wanted.text, wanted.granularity))
-        return _json(SegmentReply(granularity=wanted.granularity, segmenter=SEGMENTER_VERSION, segments=list(segments)))
+        segmenter = segmenter_version(DEFAULT_LANGUAGE)
+        return _json(SegmentReply(granularity=wanted.granularity, segmenter=segmenter, segments=list(segments)))
 
     @router.get("/v1/models", response_model=ModelList)
     async def models() -> Response:
