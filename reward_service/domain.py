@@ -114,9 +114,11 @@ class Head:
     Attributes:
         kind: What the head puts out.
         labels: Class names by index; empty for a regressor.
-        ok_label: The class that means "no error"; empty for a regressor.
+        ok_label: The class that means "no error"; empty for a regressor. With `error_labels` what is said where none
+            of them holds, which is no class of its own.
         name: What a head that shares its encoder with others is called; empty for a model's only head.
         first_column: Where this head's logits begin among those of all heads.
+        error_labels: Of a classifier whose classes do not exclude each other, those that are errors; empty otherwise.
     """
 
     kind: ModelKind
@@ -124,11 +126,17 @@ class Head:
     ok_label: str = ""
     name: str = ""
     first_column: int = 0
+    error_labels: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
         """Logits of this head: one a class, 1 for a regressor."""
         return len(self.labels) if self.kind.is_classifier else 1
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """What a segment may be labelled as: a class, by index, or `ok_label` where that is none."""
+        return (*self.labels, self.ok_label) if self.error_labels else self.labels
 
     @property
     def columns(self) -> slice:

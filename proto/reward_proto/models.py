@@ -52,7 +52,8 @@ class ModelInfo(BaseModel):
         aliases: Moving names of this version, such as `latest`.
         kind: What its head puts out.
         granularity: What its segments are.
-        labels: Class names by index; empty for a regressor.
+        labels: Class names by index, and last what a segment without an error is called where that is no class;
+            empty for a regressor.
         template: The input's prefix, with `{field}` for each named input.
         max_tokens: Longest input in the model's own tokens.
         runtime: Backend and precision.

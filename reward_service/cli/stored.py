@@ -26,6 +26,10 @@ def publish(
     fields: Annotated[str, typer.Option(help="What callers send besides the prompt.")] = "question,context",
     labels: Annotated[str, typer.Option(help="Class names by index, for a config.json without any.")] = "",
     ok_label: Annotated[str | None, typer.Option(help='The class that means "no error".')] = None,
+    error_label: Annotated[
+        list[str] | None,
+        typer.Option(help="A class that is an error, where several may hold at once (sigmoids)."),
+    ] = None,
     language: Annotated[str, typer.Option(help="The segmenter's, an ISO 639 code.")] = "en",
     readout: Annotated[
         Readout | None, typer.Option(help="Which separator of a segment is read; what the model allows if absent.")
@@ -54,6 +58,7 @@ def publish(
             fields=_listed(fields),
             labels=_listed(labels),
             ok_label=ok_label,
+            error_labels=tuple(error_label or ()),
             language=language,
             readout=readout,
             pooling=pooling,
@@ -64,8 +69,11 @@ def publish(
         published = Store(store).publish(directory, manifest, [DEFAULT_ALIAS, *(alias or [])])
     except FAULTS as error:
         fail(error)
-    if manifest.labels and ok_label is None:
-        typer.echo(f"taking {manifest.ok_label!r} of {', '.join(manifest.labels)} for no error (--ok-label)", err=True)
+    labels = ", ".join(manifest.labels)
+    if manifest.error_labels and not error_label:
+        typer.echo(f"taking {', '.join(manifest.error_labels)!r} of {labels} for the error (--error-label)", err=True)
+    elif manifest.labels and not manifest.error_labels and ok_label is None:
+        typer.echo(f"taking {manifest.ok_label!r} of {labels} for no error (--ok-label)", err=True)
     typer.echo(published.version)
 
 

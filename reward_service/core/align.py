@@ -16,8 +16,10 @@ def align(
     """Turn the logits of a batch into the scores of every item.
 
     A classifier's score is the softmax probability of the class that means "no error", its label the winning
-    class; a regressor's score is the raw scalar. A sequence head scores a blank response (an empty span) as any
-    other text: the scalar stands alone, with no segment.
+    class. Where classes do not exclude each other, each has its own probability, the sigmoid of its logit: the score
+    is 1 - the largest one among the errors, and the label is that error where it is over 1/2. A regressor's score is
+    the raw scalar. A sequence head scores a blank response (an empty span) as any other text: the scalar stands
+    alone, with no segment.
 
     Args:
         heads: What the model's outputs mean: K heads with C columns in all (1 for a regressor).
@@ -57,7 +59,7 @@ def _score_head(
         read = _read_tokens(reads, counts, logits)
     finite = np.atleast_1d(np.isfinite(read).all(axis=1))
     read = np.where(finite[:, None], read, 0.0)
-    scores, labels = _classify(head, read) if head.kind.is_classifier else (read[:, 0], [None] * len(read))
+    scores, labels = _judge(head, read)
     results: list[ItemScore | ModelFailedError] = []
     first = 0
     for one, item, count in zip(reads, encoded, counts, strict=True):
@@ -94,7 +96,26 @@ def _read_tokens(reads: Sequence[Read], counts: Sequence[int], logits: NDArray[n
     return means
 
 
-def _classify(head: Head, read: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str | None]]:
+def _judge(head: Head, read: NDArray[np.float64]) -> tuple[NDArray[np.float64], Sequence[str | None]]:
+    """[S, C] logits to scores [S] and the label of each."""
+    if not head.kind.is_classifier:
+        return read[:, 0], [None] * len(read)
+    return _look_for_errors(head, read) if head.error_labels else _classify(head, read)
+
+
+def _look_for_errors(head: Head, read: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
+    """[S, C] logits of independent classes to 1 - P(worst error) [S] and that error, or else what means "no error"."""
+    errors = read[:, [head.labels.index(label) for label in head.error_labels]]
+    worst = errors.argmax(axis=-1)
+    largest = errors.max(axis=-1)
+    # 1 - sigmoid(x) = sigmoid(-x) = exp(-log(1 + exp(x))), which neither overflows nor loses the digits of a small one.
+    return np.exp(-np.logaddexp(0.0, largest)), [
+        head.error_labels[index] if logit > 0.0 else head.ok_label
+        for index, logit in zip(worst.tolist(), largest.tolist(), strict=True)
+    ]
+
+
+def _classify(head: Head, read: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
     """[S, C] logits to P(ok) [S] and the winning class of each."""
     exponents = np.exp(read - read.max(axis=-1, keepdims=True))
     probabilities = exponents[:, head.labels.index(head.ok_label)] / exponents.sum(axis=-1)

@@ -52,7 +52,7 @@ _OFFSET_POSITIONS = frozenset(
 """Model types whose positions start after the pad id."""
 
 _TOKEN_HEAD, _SEQUENCE_HEAD = "ForTokenClassification", "ForSequenceClassification"
-_NO_SOFTMAX = ("multi_label_classification", "regression")
+_INDEPENDENT, _EXCLUSIVE, _REGRESSION = "multi_label_classification", "single_label_classification", "regression"
 _UNNAMED = "LABEL_"
 
 
@@ -114,17 +114,32 @@ def are_named(labels: tuple[str, ...]) -> bool:
     return any(label != f"{_UNNAMED}{index}" for index, label in enumerate(labels))
 
 
-def check_architecture(directory: Path, config: dict[str, Any], kind: ModelKind) -> None:
+def has_independent_classes(config: dict[str, Any]) -> bool:
+    """Whether config.json says that several classes may hold at once: a sigmoid for each, and no softmax."""
+    return config.get("problem_type") == _INDEPENDENT
+
+
+def check_architecture(
+    directory: Path, config: dict[str, Any], kind: ModelKind, *, are_independent: bool = False
+) -> None:
     """Compare the class that a checkpoint was saved from, and its loss, with what it is published as.
+
+    Args:
+        directory: The model's files.
+        config: Its config.json.
+        kind: What it is published as.
+        are_independent: Whether its classes are published as not excluding each other.
 
     Raises:
         StoreError: It is a token classifier published as a sequence classifier, or the other way round; or its classes
-            do not exclude each other, so that no softmax over them is meant.
+            exclude each other, and are published as if they did not, or the other way round.
     """
-    if kind.is_classifier and config.get("problem_type") in _NO_SOFTMAX:
+    problem = config.get("problem_type")
+    if kind.is_classifier and problem in (_REGRESSION, _EXCLUSIVE if are_independent else _INDEPENDENT):
+        meant = "may hold at once" if are_independent else "exclude each other"
         raise StoreError(
-            f"{directory / CONFIG_FILE}: problem_type is {config['problem_type']}, but the classes of a "
-            f"{kind.value} model exclude each other"
+            f"{directory / CONFIG_FILE}: problem_type is {problem}, but it is published as a {kind.value} model whose "
+            f"classes {meant}"
         )
     wrong = _SEQUENCE_HEAD if kind is ModelKind.TOKEN_CLASSIFICATION else _TOKEN_HEAD
     for name in config.get("architectures") or []:

@@ -40,7 +40,7 @@ def check_checkpoint(directory: Path, manifest: Manifest, config: dict[str, Any]
     Raises:
         StoreError: Naming the file and the fault.
     """
-    check_architecture(directory, config, manifest.kind)
+    check_architecture(directory, config, manifest.kind, are_independent=bool(manifest.error_labels))
     check_head(directory, config, manifest)
     limit = position_limit(config)
     if limit is not None and manifest.max_tokens > limit:

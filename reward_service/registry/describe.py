@@ -17,6 +17,7 @@ from reward_service.registry.architecture import (
     are_named,
     class_labels,
     default_readout,
+    has_independent_classes,
     position_limit,
     read_config,
 )
@@ -33,6 +34,12 @@ DEFAULT_FIELDS = ("question", "context")
 OK_LABELS = ("ok", "no_error", "no-error", "no error", "o", "good", "correct")
 """Class names, in lower case, that are taken for "no error" when the caller names none."""
 
+ERROR_LABELS = ("toxic", "toxicity", "error")
+"""Names, in lower case, of the class that is taken for the error when several may hold and the caller names none."""
+
+NO_ERROR = "ok"
+"""What a segment is called in which no error was found, where that is no class and the caller does not name it."""
+
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -46,6 +53,7 @@ def describe(
     fields: Collection[str] = DEFAULT_FIELDS,
     labels: tuple[str, ...] = (),
     ok_label: str | None = None,
+    error_labels: tuple[str, ...] = (),
     language: str = "en",
     readout: Readout | None = None,
     pooling: Pooling = Pooling.SEPARATOR,
@@ -64,6 +72,9 @@ def describe(
         fields: What callers send besides the prompt.
         labels: Class names by index, for a config.json that has none; those of config.json when absent.
         ok_label: The class that means "no error"; found among the usual names, or else the last class, when absent.
+            Where classes do not exclude each other, a name for none of `error_labels`.
+        error_labels: The classes that are errors, where classes do not exclude each other; found among the usual names
+            when absent.
         language: The segmenter's, an ISO 639 code.
         readout: On which side of segments separators stand; what the architecture allows when absent.
         pooling: What of a segment is read.
@@ -77,6 +88,8 @@ def describe(
     check_model_directory(directory)
     config = read_config(directory)
     names = _labels(directory, config, labels) if kind.is_classifier else labels
+    if kind.is_classifier and has_independent_classes(config) and not error_labels:
+        error_labels = _usual_error(directory, names)
     try:
         if not _LANGUAGE.fullmatch(language):
             raise ValueError(f"language {language!r} is no ISO 639 code, such as en or de")
@@ -87,7 +100,8 @@ def describe(
             granularity=granularity,
             template=template,
             labels=names,
-            ok_label=(ok_label or find_ok_label(names)) if kind.is_classifier else (ok_label or ""),
+            ok_label=ok_label or _default_ok_label(kind, names, error_labels),
+            error_labels=error_labels,
             max_tokens=max_tokens or position_limit(config) or DEFAULT_MAX_TOKENS,
             cut_field=cut_field,
             readout=default_readout(config) if readout is None else readout,
@@ -120,6 +134,23 @@ def check_fields(template: str, fields: Collection[str]) -> None:
 def find_ok_label(labels: tuple[str, ...]) -> str:
     """The label that means "no error" by its name, or else the last one."""
     return next((label for label in labels if label.lower() in OK_LABELS), labels[-1])
+
+
+def _default_ok_label(kind: ModelKind, labels: tuple[str, ...], error_labels: tuple[str, ...]) -> str:
+    if not kind.is_classifier:
+        return ""
+    return NO_ERROR if error_labels else find_ok_label(labels)
+
+
+def _usual_error(directory: Path, labels: tuple[str, ...]) -> tuple[str, ...]:
+    for usual in ERROR_LABELS:
+        found = tuple(label for label in labels if label.lower() == usual)
+        if found:
+            return found[:1]
+    raise StoreError(
+        f"{directory / CONFIG_FILE}: several of its classes may hold at once, and none is called as errors are; say "
+        f"which are errors (--error-label): {', '.join(labels)}"
+    )
 
 
 def _labels(directory: Path, config: dict[str, Any], given: tuple[str, ...]) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ class HeadSpec(BaseModel):
         granularity: What its segments are.
         labels: Class names by index; empty for a regressor.
         ok_label: The class that means "no error"; empty for a regressor.
+        error_labels: See `Manifest`.
         calibration: Mean and standard deviation of its scores on training responses.
         metrics: Held-out figures at training; told, never used.
     """
@@ -56,12 +57,13 @@ class HeadSpec(BaseModel):
     granularity: Granularity
     labels: tuple[str, ...] = ()
     ok_label: str = ""
+    error_labels: tuple[str, ...] = ()
     calibration: Calibration | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _labels_fit_the_kind(self) -> Self:
-        _check_labels(self.kind, self.labels, self.ok_label)
+        _check_labels(self)
         if self.kind is not ModelKind.TOKEN_CLASSIFICATION and self.granularity is not Granularity.SEQUENCE:
             raise ValueError(f"a {self.kind.value} model scores the whole sequence, not each {self.granularity.value}")
         return self
@@ -77,6 +79,8 @@ class Manifest(BaseModel):
         template: The input's prefix; `{prompt}` and `{field}` are replaced by the item's own.
         labels: Class names by index; empty for a regressor, and where there are several heads.
         ok_label: The class that means "no error"; empty where `labels` is.
+        error_labels: Of classes that do not exclude each other (a sigmoid each), those that are errors. `ok_label` is
+            then no class but what a segment without them is called. Empty where one class holds (a softmax over all).
         heads: Of a network whose one forward pass gives the scores of several models: each takes the next columns of
             the logits, one a class, and is served by its own name. A single head is a sequence model that is read from
             its tokens' logits. Empty for a network that is one model.
@@ -99,6 +103,7 @@ class Manifest(BaseModel):
     template: str
     labels: tuple[str, ...] = ()
     ok_label: str = ""
+    error_labels: tuple[str, ...] = ()
     heads: tuple[HeadSpec, ...] = ()
     max_tokens: int = Field(gt=0)
     cut_field: str | None = None
@@ -115,7 +120,7 @@ class Manifest(BaseModel):
         if self.heads:
             self._check_heads()
             return self
-        _check_labels(self.kind, self.labels, self.ok_label)
+        _check_labels(self)
         if self.pooling is Pooling.MEAN and self.kind is not ModelKind.TOKEN_CLASSIFICATION:
             raise ValueError("a mean is over tokens' logits, so it needs a token_classification network")
         if self.scoring is Scoring.PREFIX_DIFFERENCE:
@@ -133,7 +138,7 @@ class Manifest(BaseModel):
             raise ValueError("a single head is of its network's name and reads the mean of its tokens")
         if self.kind is not ModelKind.TOKEN_CLASSIFICATION or self.scoring is not Scoring.DIRECT:
             raise ValueError("a network of several heads is a token classifier with direct scoring")
-        if self.labels or self.ok_label or self.calibration is not None:
+        if self.labels or self.ok_label or self.error_labels or self.calibration is not None:
             raise ValueError("labels and calibration belong to each of several heads, not to the network")
         finest = next(one for one in FINEST_FIRST if any(head.granularity is one for head in self.heads))
         if self.granularity is not finest:
@@ -152,6 +157,7 @@ class Manifest(BaseModel):
                 granularity=self.granularity if direct else Granularity.SEQUENCE,
                 labels=self.labels,
                 ok_label=self.ok_label,
+                error_labels=self.error_labels,
                 calibration=self.calibration,
                 metrics=self.metrics,
             ),
@@ -164,7 +170,7 @@ class Manifest(BaseModel):
         column = 0
         for output in self.outputs:
             name = output.name if self.heads else ""
-            heads.append(Head(output.kind, output.labels, output.ok_label, name, column))
+            heads.append(Head(output.kind, output.labels, output.ok_label, name, column, output.error_labels))
             column += heads[-1].width
         return tuple(heads)
 
@@ -175,8 +181,17 @@ class Manifest(BaseModel):
         return InputSpec(self.template, kinds, self.max_tokens, self.cut_field, self.readout, self.pooling)
 
 
-def _check_labels(kind: ModelKind, labels: tuple[str, ...], ok_label: str) -> None:
-    if kind.is_classifier and (len(labels) < 2 or ok_label not in labels):
-        raise ValueError(f"a classifier needs at least two labels and ok_label among them, got {labels}")
-    if not kind.is_classifier and (labels or ok_label):
-        raise ValueError("a regressor has no labels")
+def _check_labels(model: Manifest | HeadSpec) -> None:
+    labels, ok_label, errors = model.labels, model.ok_label, model.error_labels
+    if not model.kind.is_classifier:
+        if labels or ok_label or errors:
+            raise ValueError("a regressor has no labels")
+        return
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"two labels of a classifier have one name: {', '.join(labels)}")
+    if not errors and (len(labels) < 2 or ok_label not in labels):
+        raise ValueError(f"a classifier needs at least two labels and ok_label among them, got {labels}, {ok_label!r}")
+    if errors and (len(set(errors)) < len(errors) or not set(errors) <= set(labels)):
+        raise ValueError(f"error labels {', '.join(errors)} are not among the labels, which are {', '.join(labels)}")
+    if errors and (not ok_label or ok_label in labels):
+        raise ValueError(f"where classes do not exclude each other, ok_label is none of them, got {ok_label!r}")

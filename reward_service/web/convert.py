@@ -62,7 +62,7 @@ def to_info(card: ModelCard, state: ModelState) -> ModelInfo:
         aliases=list(card.aliases),
         kind=card.head.kind,
         granularity=card.granularity,
-        labels=list(card.head.labels),
+        labels=list(card.head.verdicts),
         template=card.template,
         max_tokens=card.max_tokens,
         runtime=card.runtime,

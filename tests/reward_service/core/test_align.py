@@ -77,6 +77,21 @@ def test_the_ok_class_is_found_by_name_not_by_place() -> None:
     assert score_of(align([Head(SPANS.kind, other, "ok")], [item], logits)[0]).sequence_score == pytest.approx(0.2)
 
 
+def test_independent_classes_have_a_probability_each() -> None:
+    """The score is 1 - the largest among the errors; a class that is no error, however likely, changes nothing."""
+    head = Head(
+        ModelKind.SEQUENCE_CLASSIFICATION, ("praise", "rude", "threat"), "fine", error_labels=("threat", "rude")
+    )
+    logits = np.array([[9.0, math.log(3), 0.0], [9.0, -math.log(4), -800.0], [0.0, 800.0, 1.0]])
+    results = [score_of(one) for one in align([head], [encoded([], [(0, 4)])] * 3, logits)]
+    assert [one.sequence_score for one in results] == pytest.approx([1 / 4, 4 / 5, 0.0])
+    assert [one.segments[0].label for one in results] == ["rude", "fine", "rude"]
+    assert head.verdicts == ("praise", "rude", "threat", "fine")
+    single = Head(ModelKind.SEQUENCE_CLASSIFICATION, ("toxic",), "ok", error_labels=("toxic",))
+    (result,) = align([single], [encoded([], [(0, 4)])], np.array([[-40.0]]))
+    assert score_of(result).sequence_score == pytest.approx(1.0 / (1.0 + math.exp(-40.0)), rel=1e-15)
+
+
 def test_large_logits_do_not_overflow() -> None:
     logits = np.array([[[-5000.0, 5000.0]]], dtype=np.float32)
     assert score_of(align([SPANS], [encoded([0], [(0, 1)])], logits)[0]).sequence_score == 1.0

@@ -75,6 +75,16 @@ def test_classes_must_exclude_each_other() -> None:
     config = {"problem_type": "multi_label_classification"}
     with pytest.raises(StoreError, match=r"m/config\.json: problem_type is multi_label_classification"):
         check_architecture(Path("m"), config, ModelKind.SEQUENCE_CLASSIFICATION)
+    check_architecture(Path("m"), config, ModelKind.SEQUENCE_CLASSIFICATION, are_independent=True)
+    with pytest.raises(StoreError, match=r"single_label_classification, but .* classes may hold at once"):
+        check_architecture(
+            Path("m"),
+            {"problem_type": "single_label_classification"},
+            ModelKind.SEQUENCE_CLASSIFICATION,
+            are_independent=True,
+        )
+    with pytest.raises(StoreError, match="problem_type is regression"):
+        check_architecture(Path("m"), {"problem_type": "regression"}, ModelKind.SEQUENCE_CLASSIFICATION)
     check_architecture(Path("m"), {"problem_type": "regression"}, ModelKind.SEQUENCE_REGRESSION)
     check_architecture(Path("m"), {"problem_type": None}, ModelKind.SEQUENCE_CLASSIFICATION)
 

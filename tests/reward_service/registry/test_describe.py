@@ -52,6 +52,17 @@ def test_names_for_a_head_without_any(files: Path) -> None:
     assert (given.labels, given.ok_label) == (("ok", "error"), "ok")
 
 
+def test_independent_classes_are_errors_by_name(files: Path) -> None:
+    config = {"problem_type": "multi_label_classification", "id2label": {"0": "insult", "1": "Toxicity"}}
+    (files / "config.json").write_text(json.dumps(config))
+    found = described(files)
+    assert (found.labels, found.error_labels, found.ok_label) == (("insult", "Toxicity"), ("Toxicity",), "ok")
+    given = described(files, error_labels=("insult",), ok_label="fine")
+    assert (given.error_labels, given.ok_label) == (("insult",), "fine")
+    with pytest.raises(StoreError, match=r"config\.json: several of its classes may hold.*--error-label\): a, b"):
+        described(files, labels=("a", "b"))
+
+
 def test_a_regressor_has_no_labels(files: Path) -> None:
     manifest = described(files, kind=ModelKind.SEQUENCE_REGRESSION, granularity=Granularity.SEQUENCE)
     assert (manifest.labels, manifest.ok_label) == ((), "")

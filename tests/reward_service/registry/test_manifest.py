@@ -25,6 +25,11 @@ def test_the_head_keeps_the_order_of_labels(manifest: Manifest) -> None:
         {"kind": "sequence_regression", "granularity": "sequence"},
         {"kind": "sequence_regression", "labels": [], "ok_label": "", "granularity": "sentence"},
         {"kind": "sequence_classification"},
+        {"labels": ["ok", "error", "error"]},
+        {"ok_label": "fine", "error_labels": ["errors"]},
+        {"ok_label": "fine", "error_labels": ["error", "error"]},
+        {"ok_label": "ok", "error_labels": ["error"]},
+        {"ok_label": "", "error_labels": ["error"]},
         {"name": "../x"},
         {"max_tokens": 0},
         {"calibration": {"mean": 0.0, "std": 0.0}},
@@ -34,6 +39,11 @@ def test_the_head_keeps_the_order_of_labels(manifest: Manifest) -> None:
 def test_parts_that_do_not_fit_are_refused(manifest: Manifest, changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         changed(manifest, **changes)
+
+
+def test_one_class_is_enough_where_each_has_its_own_probability(manifest: Manifest) -> None:
+    (head,) = changed(manifest, labels=["toxic"], ok_label="fine", error_labels=["toxic"]).logit_heads
+    assert (head.width, head.error_labels, head.verdicts) == (1, ("toxic",), ("toxic", "fine"))
 
 
 def test_a_regressor_scores_the_sequence(manifest: Manifest) -> None:
