@@ -19,11 +19,14 @@ from pydantic_core import ErrorDetails
 
 from reward_service.compat_settings import Compat
 from reward_service.errors import ConfigError
+from reward_service.fairness_settings import FairnessSettings
 from reward_service.section import Section
 from reward_service.text_rewards.settings import CallableSettings, JudgeSettings, PerspectiveSettings
 
 REFERENCE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[A-Za-z0-9_.-]{1,64})?$"
 """`name`, `name@alias` or `name@version`."""
+
+Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -63,21 +66,32 @@ class ModelSettings(Section):
         runtime: `auto` takes the fastest on this machine of those that passed the gate at an export.
         precision: fp32 when absent, any for `auto`. A lower one needs an export that passed the gate.
         device: `cpu`, `cuda` or `cuda:N`.
+        devices: Several, in place of `device`: the model runs side by side on all of them, with one queue.
+        replicas: How many times the model runs on each device.
     """
 
     source: Literal["store"] = "store"
     name: str = Field(pattern=REFERENCE_PATTERN)
     runtime: Runtime = Runtime.AUTO
     precision: Precision | None = None
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    device: Device = "cpu"
+    devices: tuple[Device, ...] = ()
+    replicas: int = Field(default=1, ge=1, le=64)
 
     @model_validator(mode="after")
     def _runtime_can(self) -> "ModelSettings":
         if self.precision is not None and self.precision not in PRECISIONS[self.runtime]:
             raise ValueError(f"runtime {self.runtime} does not compute in {self.precision}")
-        if self.device != "cpu" and (self.runtime is Runtime.OPENVINO or self.precision is Precision.INT8):
+        if self.devices and "device" in self.model_fields_set:
+            raise ValueError("device and devices exclude each other")
+        if set(self.all_devices) != {"cpu"} and (self.runtime is Runtime.OPENVINO or self.precision is Precision.INT8):
             raise ValueError("openvino and int8 compute on the CPU only")
         return self
+
+    @property
+    def all_devices(self) -> tuple[str, ...]:
+        """Where the model runs, one place for each device."""
+        return self.devices or (self.device,)
 
     @property
     def served_name(self) -> str:
@@ -119,8 +133,9 @@ class Limits(Section):
     Attributes:
         max_items: Items of one request.
         max_body_bytes: Size of one request's body.
-        max_queue_items: Inputs of one model that may be tokenized or wait at a time.
-        max_queue_tokens: Their tokens.
+        max_queue_items: Inputs of one model that may be tokenized or wait at a time; up to twice as many where a job
+            has less than its share of them.
+        max_queue_tokens: Their tokens, likewise.
         max_client_jobs: Different `client_job` labels in the metrics; further jobs share `other`.
     """
 
@@ -191,6 +206,7 @@ class ServiceSettings(Section):
         limits: Bounds on requests and queues.
         batching: Batches and threads.
         auth: Keys.
+        fairness: Weights and quotas of training jobs.
         drain: The end.
         compat: The protocols of existing trainers.
         ui: Whether `/ui` shows a page to try the models with.
@@ -204,6 +220,7 @@ class ServiceSettings(Section):
     limits: Limits = Limits()
     batching: Batching = Batching()
     auth: Auth = Auth()
+    fairness: FairnessSettings = FairnessSettings()
     drain: Drain = Drain()
     compat: Compat = Compat()
     ui: bool = False

@@ -8,6 +8,7 @@ ServiceError
 ├── ForbiddenError          not this key's right
 ├── UnknownModelError       name, alias or version not served
 ├── PayloadTooLargeError    body or number of items over the limit
+├── RateLimitedError        the job is over its quota
 ├── OverloadedError         the queue is full, or the deadline cannot be met
 ├── DrainingError           shutting down
 ├── DeadlineExceededError   the caller's time-out passed
@@ -75,6 +76,12 @@ class PayloadTooLargeError(ServiceError):
     """The body or the number of items is over the limit."""
 
     code = ErrorCode.PAYLOAD_TOO_LARGE
+
+
+class RateLimitedError(ServiceError):
+    """The training job is over its quota."""
+
+    code = ErrorCode.RATE_LIMITED
 
 
 class OverloadedError(ServiceError):

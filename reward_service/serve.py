@@ -12,14 +12,17 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from reward_service.config import AnyModelSettings, Batching, Limits, ModelSettings, Runtime, ServiceSettings
+from reward_service.config import AnyModelSettings, Batching, Limits, ModelSettings, ServiceSettings
 from reward_service.core.encode import InputEncoder
 from reward_service.core.encoder_source import EncoderSource
+from reward_service.core.fair_share import JobPolicies
+from reward_service.core.quotas import Quotas
 from reward_service.core.scorer import Scorer
 from reward_service.core.source import ScoreSource
+from reward_service.core.submission import Entry as Waiting
+from reward_service.core.telemetry import Telemetry
 from reward_service.core.token_queue import TokenQueue
-from reward_service.core.worker import Entry as Waiting
-from reward_service.core.worker import Telemetry, Worker
+from reward_service.core.worker import Worker
 from reward_service.errors import ConfigError, StoreError
 from reward_service.key_file import read_keys
 from reward_service.lineup import Entry, Lineup
@@ -27,8 +30,7 @@ from reward_service.registry.cards import make_cards
 from reward_service.registry.manifest import Scoring
 from reward_service.registry.store import Store
 from reward_service.reload import Reload
-from reward_service.runtimes.choose import choose_backend
-from reward_service.runtimes.load import load_backend
+from reward_service.runtimes.replicas import load_backends
 from reward_service.sources import by_prefix_difference, text_sources
 from reward_service.web.access import Access
 from reward_service.web.app import create_app
@@ -56,13 +58,14 @@ def serve(settings: ServiceSettings, reread: Callable[[], ServiceSettings] | Non
     limits = settings.limits
     access = make_access(settings)
     metrics = Metrics(CollectorRegistry(), limits.max_client_jobs)
+    policies = settings.fairness.make_policies()
     store = Store(settings.store)
     pool = make_pool(settings.batching)
     texts = text_sources(settings.models, max_queue_items=limits.max_queue_items, telemetry=metrics)
 
     def build(model: AnyModelSettings) -> ScoreSource:
         if isinstance(model, ModelSettings):
-            return load_source(store, model, limits, settings.batching, pool, metrics)
+            return load_source(store, model, limits, settings.batching, pool, metrics, policies)
         return text_sources([model], max_queue_items=limits.max_queue_items, telemetry=metrics)[0]
 
     def check(served: Sequence[ScoreSource]) -> None:
@@ -71,7 +74,7 @@ def serve(settings: ServiceSettings, reread: Callable[[], ServiceSettings] | Non
     entries = [Entry(model, texts.get(index) or build(model)) for index, model in enumerate(settings.models)]
     sources = [entry.source for entry in entries]
     check(sources)
-    scorer = Scorer(sources, pool)
+    scorer = Scorer(sources, pool, Quotas(policies))
     lineup = Lineup(scorer, entries, store, build, check, metrics)
     app = create_app(
         scorer,
@@ -133,7 +136,13 @@ def check_names(sources: Sequence[ScoreSource], weights: Iterable[str] = ()) -> 
 
 
 def load_source(
-    store: Store, wanted: ModelSettings, limits: Limits, batching: Batching, pool: Executor, telemetry: Telemetry
+    store: Store,
+    wanted: ModelSettings,
+    limits: Limits,
+    batching: Batching,
+    pool: Executor,
+    telemetry: Telemetry,
+    policies: JobPolicies | None = None,
 ) -> ScoreSource:
     """Load and warm one model of the store; its worker is not started.
 
@@ -145,8 +154,7 @@ def load_source(
     published = store.resolve(wanted.name)
     manifest = published.manifest
     try:
-        load = choose_backend if wanted.runtime is Runtime.AUTO else load_backend
-        backend = load(published, wanted, batching)
+        backend, *more = load_backends(published, wanted, batching)
         encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
     except (ValueError, ImportError) as error:
         raise StoreError(f"{published.name}@{published.version}: {error}") from error
@@ -155,8 +163,9 @@ def load_source(
         max_tokens=limits.max_queue_tokens,
         max_batch_tokens=batching.max_batch_tokens,
         max_padding=batching.max_padding,
+        policies=policies,
     )
-    worker = Worker(published.name, backend, manifest.logit_heads, encoder.pad_id, queue, telemetry)
+    worker = Worker(published.name, backend, manifest.logit_heads, encoder.pad_id, queue, telemetry, more)
     worker.warm_up()
     logger.info(
         "loaded %s@%s on %s in %.1f s",
@@ -170,7 +179,6 @@ def load_source(
         encoder,
         worker,
         pool=pool,
-        max_queue_items=limits.max_queue_items,
         telemetry=telemetry,
     )
     if manifest.scoring is Scoring.PREFIX_DIFFERENCE:

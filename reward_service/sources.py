@@ -14,9 +14,9 @@ from reward_service.config import AnyModelSettings, ModelSettings, read_key
 from reward_service.core.prefix_difference import PrefixDifferenceSource
 from reward_service.core.segmenter_version import segmenter_version
 from reward_service.core.source import ScoreSource
+from reward_service.core.telemetry import Telemetry
 from reward_service.core.text_reward import TextReward
 from reward_service.core.text_source import TextSource
-from reward_service.core.worker import Telemetry
 from reward_service.domain import Head, ModelCard
 from reward_service.errors import ConfigError
 from reward_service.text_rewards.settings import (

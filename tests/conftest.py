@@ -142,7 +142,6 @@ class FakeService:
             encoder,
             worker,
             pool=self._pool,
-            max_queue_items=self.limits.max_queue_items,
             telemetry=self.metrics,
         )
 

@@ -13,10 +13,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reward_proto.models import ModelKind
-from reward_service.core.source import SourceOutcome, check_deadline, or_late, refuse_all, spans_for
-from reward_service.core.worker import HeadScores, Submission, Telemetry, Worker
+from reward_service.core.source import SourceOutcome, or_late, refuse_all, spans_for
+from reward_service.core.submission import HeadScores, Submission
+from reward_service.core.telemetry import Telemetry
+from reward_service.core.worker import Worker
 from reward_service.domain import Encoded, ItemScore, ModelCard, Span, TextItem
-from reward_service.errors import OverloadedError, ServiceError
+from reward_service.errors import OverloadedError, RateLimitedError, ServiceError
+
+ENCODED_TOGETHER = 8
+"""Items of one request that the pool takes in one go."""
 
 
 class Encoder(Protocol):
@@ -32,7 +37,9 @@ class _Run:
     """One request, as its scores come in."""
 
     submission: Submission
+    reserved: int
     inputs: list[tuple[int, Encoded]] = field(default_factory=list)
+    settled: list[tuple[int, HeadScores | ServiceError]] = field(default_factory=list)
     tokenize_s: float = 0.0
 
 
@@ -44,7 +51,6 @@ class EncoderSource:
         encoder: Makes the model's inputs.
         worker: Runs its batches.
         pool: Segments and tokenizes; shared by all the models.
-        max_queue_items: Inputs that may be tokenized or wait at a time.
         telemetry: Is told of tokenizing.
     """
 
@@ -55,16 +61,13 @@ class EncoderSource:
         worker: Worker,
         *,
         pool: Executor,
-        max_queue_items: int,
         telemetry: Telemetry,
     ) -> None:
         self.cards = tuple(cards)
         self.worker = worker
         self._encoder = encoder
         self._pool = pool
-        self._max_queue_items = max_queue_items
         self._telemetry = telemetry
-        self._encoding = 0
         self._needs_text = all(card.head.kind is ModelKind.TOKEN_CLASSIFICATION for card in self.cards)
 
     @property
@@ -103,7 +106,7 @@ class EncoderSource:
     async def score(self, items: Sequence[TextItem], deadline_s: float | None, job: str = "") -> SourceOutcome:
         """See `core.source.ScoreSource`."""
         try:
-            self._check_room(len(items), deadline_s)
+            self._admit(len(items), deadline_s, job)
         except ServiceError as error:
             return refuse_all(error, len(items), len(self.cards))
         loop = asyncio.get_running_loop()
@@ -114,7 +117,7 @@ class EncoderSource:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(done.set)
 
-        run = _Run(Submission(len(items), deadline_s, wake))
+        run = _Run(Submission(len(items), deadline_s, wake, job), reserved=len(items))
         remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
         try:
             # What is not there when the time is up is told to be late in its own place.
@@ -124,6 +127,7 @@ class EncoderSource:
                     await done.wait()
         finally:
             run.submission.abandoned = True
+            self._give_back(run)
         submission = run.submission
         return SourceOutcome(
             results=tuple(self._by_head(result) for result in submission.results),
@@ -134,49 +138,75 @@ class EncoderSource:
             inference_s=submission.inference_s,
         )
 
-    def _check_room(self, items: int, deadline_s: float | None) -> None:
-        wait_s = self.estimated_wait_s
-        if items > self._max_queue_items - self._encoding - self.worker.queue.items:
-            raise OverloadedError("the queue is full", retry_after_s=wait_s, model=self.name)
-        check_deadline(self.name, wait_s, deadline_s)
+    def _admit(self, items: int, deadline_s: float | None, job: str) -> None:
+        """Keep places in the queue, or refuse a request before it costs anything."""
+        done_s, own_s = self.worker.wait_s(job, items)
+        if deadline_s is not None and done_s > own_s:  # An idle model tries what it can.
+            left_s = deadline_s - time.monotonic()
+            if done_s > left_s:
+                raise OverloadedError(
+                    f"at this job's share of the queue it takes about {done_s:.1f} s, the deadline is {left_s:.1f} s"
+                    " away",
+                    retry_after_s=min(done_s - own_s, done_s - left_s),
+                    model=self.name,
+                )
+        try:
+            self.worker.queue.reserve(job, items)
+        except (OverloadedError, RateLimitedError) as error:
+            raise self._with_wait(error, job) from error
+
+    def _with_wait(self, error: ServiceError, job: str) -> ServiceError:
+        """A refusal, with the time that what the job has waiting takes."""
+        error.retry_after_s, _ = self.worker.wait_s(job)
+        error.details.setdefault("model", self.name)
+        return error
+
+    def _give_back(self, run: _Run) -> None:
+        """Free the places of what did not get into the queue; what did has taken its own."""
+        reserved, run.reserved = run.reserved, 0
+        if reserved:
+            self.worker.queue.release(run.submission.job, reserved)
 
     def _by_head(self, result: HeadScores | ServiceError | None) -> tuple[ItemScore | ServiceError, ...]:
         return result if isinstance(result, tuple) else (or_late(result),) * len(self.cards)
 
     async def _encode_in_pool(self, run: _Run, items: Sequence[TextItem]) -> None:
-        self._encoding += len(items)
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._pool, lambda: self._encode(run, items))
-        finally:
-            self._encoding -= len(items)
+        """Segment and tokenize on the pool, a few items at a time so that requests take turns; then queue them."""
+        loop = asyncio.get_running_loop()
+        for begin in range(0, len(items), ENCODED_TOGETHER):
+            part = list(enumerate(items))[begin : begin + ENCODED_TOGETHER]
+            await loop.run_in_executor(self._pool, self._encode, run, part)
+        truncated = sum(encoded.truncated_tokens > 0 for _, encoded in run.inputs)
+        self._telemetry.encoded(self.name, run.tokenize_s, truncated)
+        for index, result in run.settled:
+            run.submission.settle(index, result)
+        self._enqueue(run)
 
-    def _encode(self, run: _Run, items: Sequence[TextItem]) -> None:
-        """Segment and tokenize the items, then queue them; on the pool's thread."""
+    def _encode(self, run: _Run, items: Sequence[tuple[int, TextItem]]) -> None:
+        """Segment and tokenize some of a request's items; on the pool's thread."""
         begin_s = time.monotonic()
-        submission = run.submission
-        settled: list[tuple[int, HeadScores | ServiceError]] = []
-        for index, item in enumerate(items):
-            if submission.abandoned:
+        for index, item in items:
+            if run.submission.abandoned:
                 return
             try:
                 spans = [spans_for(card, item) for card in self.cards]
                 if self._needs_text and not any(spans):
-                    settled.append((index, (ItemScore((), None),) * len(self.cards)))
+                    run.settled.append((index, (ItemScore((), None),) * len(self.cards)))
                 else:
                     run.inputs.append((index, self._encoder.encode(item, spans)))
             except ServiceError as error:
-                settled.append((index, error))
-        run.tokenize_s = time.monotonic() - begin_s
-        truncated = sum(encoded.truncated_tokens > 0 for _, encoded in run.inputs)
-        self._telemetry.encoded(self.name, run.tokenize_s, truncated)
-        for index, result in settled:
-            submission.settle(index, result)
+                run.settled.append((index, error))
+        run.tokenize_s += time.monotonic() - begin_s
+
+    def _enqueue(self, run: _Run) -> None:
+        """Queue what was encoded, whole."""
         if not run.inputs:
             return
+        reserved, run.reserved = run.reserved, 0
         try:
-            self.worker.submit(submission, run.inputs)
+            self.worker.submit(run.submission, run.inputs, reserved)
         except ServiceError as error:
-            if isinstance(error, OverloadedError):
-                error.retry_after_s = self.worker.estimated_wait_s
+            if isinstance(error, OverloadedError | RateLimitedError):
+                self._with_wait(error, run.submission.job)
             for index, _ in run.inputs:
-                submission.settle(index, error)
+                run.submission.settle(index, error)

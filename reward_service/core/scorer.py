@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from reward_proto.score import Granularity
+from reward_service.core.quotas import Quotas
 from reward_service.core.segment import check_spans, segment_text
 from reward_service.core.source import ScoreSource, SourceOutcome
 from reward_service.domain import ModelCard, ModelOutcome, Outcome, TextItem
@@ -41,10 +42,12 @@ class Scorer:
     Args:
         sources: What gives scores, started; the names of all their models are unique.
         pool: Segments texts and checks callers' spans. The scorer ends it.
+        quotas: What each job may ask for; no bounds if None.
     """
 
-    def __init__(self, sources: Sequence[ScoreSource], pool: ThreadPoolExecutor) -> None:
+    def __init__(self, sources: Sequence[ScoreSource], pool: ThreadPoolExecutor, quotas: Quotas | None = None) -> None:
         self._pool = pool
+        self._quotas = quotas or Quotas()
         self._at_work: Counter[int] = Counter()  # Requests by the id of each source that they ask.
         self._retiring: list[ScoreSource] = []
         self._sources: tuple[ScoreSource, ...] = ()
@@ -132,7 +135,7 @@ class Scorer:
             A score or an error for each model and item.
 
         Raises:
-            ServiceError: Nothing at all could be answered: a fault of the request, or the one code
+            ServiceError: Nothing at all could be answered: a fault of the request, a quota, or the one code
                 with which every score failed.
         """
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
@@ -140,7 +143,9 @@ class Scorer:
         sources = list({id(model.source): model.source for model in models}.values())
         with self._admitted(sources):
             await self._check_segments(items)
+            self._quotas.admit(job, len(items))
             found = await asyncio.gather(*(source.score(items, deadline_s, job) for source in sources))
+            self._quotas.spend(job, sum(outcome.input_tokens for outcome in found))
         by_source = {id(source): outcome for source, outcome in zip(sources, found, strict=True)}
         outcomes = tuple(_of_model(model, by_source[id(model.source)]) for model in models)
         _raise_if_all_failed(outcomes)
@@ -232,4 +237,5 @@ def _raise_if_all_failed(outcomes: Sequence[ModelOutcome]) -> None:
     errors = [result for outcome in outcomes for result in outcome.results if isinstance(result, ServiceError)]
     total = sum(len(outcome.results) for outcome in outcomes)
     if len(errors) == total and len({error.code for error in errors}) == 1:
-        raise errors[0]
+        # The whole request may be tried again when the last of its models may.
+        raise max(errors, key=lambda error: error.retry_after_s or 0.0)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from reward_proto.score import Granularity
 from reward_service.core.source import SourceOutcome, check_deadline, or_late, refuse_all, spans_for
+from reward_service.core.telemetry import BatchReport, Telemetry
 from reward_service.core.text_reward import Result, TextReward, check_result
-from reward_service.core.worker import BatchReport, Telemetry
 from reward_service.domain import ItemScore, ModelCard, Segmented, TextItem
 from reward_service.errors import ModelFailedError, OverloadedError, PayloadTooLargeError, ServiceError
 

@@ -1,22 +1,34 @@
 """Which items run together, and how many may wait: policy only, it knows nothing of models or callers.
 
 There is no timer. Items gather while the backend is busy, so a batch is as large as the load makes it and an idle
-service answers at once.
+service answers at once. Jobs take turns by the padded tokens that they use (`core.fair_share`): the job whose turn it
+is gives the batch its first item, and items of like length fill it, whosever they are.
 
 Source: the padded-token cost and skipping of callers who left follow huggingface/text-embeddings-inference's queue;
 the length sort inside a bounded window follows michaelfeil/infinity's.
 """
 
+import heapq
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-from reward_service.errors import OverloadedError, PayloadTooLargeError
+from reward_service.core.batch_choice import choose_batch
+from reward_service.core.fair_share import FairShare, JobPolicies
+from reward_service.core.queue_room import QueueRoom
+from reward_service.errors import OverloadedError
 
 WINDOW_ITEMS = 512
-"""How many of the oldest items a batch may be chosen from; it bounds the cost of a choice."""
+"""How many of the items that are due first a batch may be chosen from; it bounds the cost of a choice."""
+
+WINDOW_BATCHES = 32
+"""How many batches' worth of tokens it may be chosen from: the shorter the batches, the more often one is chosen."""
+
+CONTENTION_S = 10.0
+"""For so long after two jobs have sent items in turn, batches are kept short, so that neither waits long."""
 
 
 class Waiting(Protocol):
@@ -25,6 +37,11 @@ class Waiting(Protocol):
     @property
     def length_tokens(self) -> int:
         """Real tokens of the item."""
+        ...
+
+    @property
+    def job(self) -> str:
+        """The training job that it is for."""
         ...
 
     def is_abandoned(self, now_s: float) -> bool:
@@ -39,10 +56,11 @@ class TokenQueue(Generic[W]):
     """A bounded queue that gives out batches within a padded-token budget. Safe to use from several threads.
 
     Args:
-        max_items: Items that may wait.
+        max_items: Items that may wait; see `core.queue_room` for several jobs.
         max_tokens: Real tokens that may wait.
         max_batch_tokens: Padded tokens of one batch: longest item x number of items. A longer item runs alone.
         max_padding: Share of a batch's tokens that may be padding, in [0, 1).
+        policies: Weights and bounds of the jobs; all alike if None.
         clock: Seconds; the clock that deadlines are told by.
     """
 
@@ -53,53 +71,103 @@ class TokenQueue(Generic[W]):
         max_tokens: int,
         max_batch_tokens: int,
         max_padding: float,
+        policies: JobPolicies | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._max_items = max_items
-        self._max_tokens = max_tokens
+        self.short_batch_tokens: int | None = None
+        """Bound on a batch's padded tokens while jobs contend; set by what has measured the backend."""
         self._max_batch_tokens = max_batch_tokens
         self._max_padding = max_padding
         self._clock = clock
-        self._waiting: deque[W] = deque()
-        self._tokens = 0
+        self._policies = policies or JobPolicies()
+        self._fair = FairShare(self._policies)
+        self._room = QueueRoom(max_items, max_tokens, self._policies)
+        self._waiting: dict[str, deque[W]] = {}
+        self._last_job = ""
+        self._contended_until_s = float("-inf")
         self._closed = False
         self._changed = threading.Condition()
 
     @property
     def items(self) -> int:
         """Items that wait."""
-        return len(self._waiting)
+        return self._room.items
 
     @property
     def tokens(self) -> int:
         """Real tokens that wait."""
-        return self._tokens
+        return self._room.tokens
 
-    def put(self, entries: Sequence[W]) -> None:
-        """Add all the entries or none of them: what one caller sends together is batched together.
+    @property
+    def max_batch_tokens(self) -> int:
+        """Bound on the padded tokens of a batch."""
+        return self._max_batch_tokens
+
+    def items_by_job(self) -> dict[str, int]:
+        """Items that wait, by job."""
+        with self._changed:
+            return {job: len(entries) for job, entries in self._waiting.items()}
+
+    def reserve(self, job: str, items: int) -> None:
+        """Keep places for items that are being prepared.
 
         Raises:
             OverloadedError: They do not fit now.
+            RateLimitedError: The job has as many waiting as it may have.
+            PayloadTooLargeError: They would not fit into an empty queue either.
+        """
+        with self._changed:
+            self._check_room(job, items, 0)
+            self._room.reserve(job, items)
+
+    def release(self, job: str, items: int) -> None:
+        """Give back places that were kept."""
+        with self._changed:
+            self._room.release(job, items)
+
+    def put(self, entries: Sequence[W], reserved: int = 0) -> None:
+        """Add all the entries or none of them: what one caller sends together is batched together.
+
+        Args:
+            entries: Of one job.
+            reserved: Places that were kept for them; they are given back in any case.
+
+        Raises:
+            OverloadedError: They do not fit now.
+            RateLimitedError: The job has as many waiting as it may have.
             PayloadTooLargeError: They would not fit into an empty queue either.
             RuntimeError: The queue is closed.
         """
+        job = entries[0].job
         tokens = sum(entry.length_tokens for entry in entries)
-        if len(entries) > self._max_items or tokens > self._max_tokens:
-            raise PayloadTooLargeError(
-                f"{len(entries)} items of {tokens} tokens are more than the queue holds",
-                max_items=self._max_items,
-                max_tokens=self._max_tokens,
-            )
+        with self._changed:
+            self._room.release(job, reserved)
+            if self._closed:
+                raise RuntimeError("the queue is closed")
+            self._check_room(job, len(entries), tokens)
+            self._room.add(job, len(entries), tokens)
+            self._waiting.setdefault(job, deque()).extend(entries)
+            self._fair.arrive(job)
+            if job != self._last_job:
+                if self._last_job:
+                    self._contended_until_s = self._clock() + CONTENTION_S
+                self._last_job = job
+            self._changed.notify_all()
+
+    def put_back(self, entries: Sequence[W]) -> None:
+        """Return what was taken and not run, to be taken first again; there is room for it.
+
+        Raises:
+            RuntimeError: The queue is closed.
+        """
         with self._changed:
             if self._closed:
                 raise RuntimeError("the queue is closed")
-            if not self._fits(len(entries), tokens):
-                self._drop_abandoned()
-            if not self._fits(len(entries), tokens):
-                raise OverloadedError("the queue is full", queue_items=self.items, queue_tokens=self.tokens)
-            self._waiting.extend(entries)
-            self._tokens += tokens
-            self._changed.notify()
+            for entry in reversed(entries):
+                self._room.add(entry.job, 1, entry.length_tokens)
+                self._waiting.setdefault(entry.job, deque()).appendleft(entry)
+                self._fair.arrive(entry.job)
+            self._changed.notify_all()
 
     def take(self) -> list[W]:
         """Wait for the next batch, longest item first.
@@ -113,76 +181,110 @@ class TokenQueue(Generic[W]):
                     self._changed.wait()
                 if self._closed:
                     return []
-                self._drop_abandoned()
-                if self._waiting:
-                    return self._take_batch()
+                if batch := self._take_batch():
+                    return batch
 
     def close(self) -> list[W]:
-        """Refuse new entries and wake the taker.
+        """Refuse new entries and wake the takers.
 
         Returns:
             The entries that nobody will run.
         """
         with self._changed:
             self._closed = True
-            left = list(self._waiting)
-            self._waiting.clear()
-            self._tokens = 0
+            left = [entry for entries in self._waiting.values() for entry in entries]
+            for job in list(self._waiting):
+                self._remove(job, {id(entry) for entry in self._waiting[job]})
             self._changed.notify_all()
         return left
 
-    def _fits(self, items: int, tokens: int) -> bool:
-        return self.items + items <= self._max_items and self._tokens + tokens <= self._max_tokens
+    def tokens_until_done(self, job: str, tokens: int) -> float:
+        """Real tokens that are computed until a job's last new one is, each waiting job having its share.
+
+        Args:
+            job: Whose.
+            tokens: That it would add to what it has waiting.
+        """
+        with self._changed:
+            return self._room.tokens_until_done(job, tokens)
+
+    def _check_room(self, job: str, items: int, tokens: int) -> None:
+        try:
+            self._room.check(job, items, tokens)
+        except OverloadedError:
+            self._drop_abandoned()
+            self._room.check(job, items, tokens)
 
     def _drop_abandoned(self) -> None:
         now_s = self._clock()
-        kept = [entry for entry in self._waiting if not entry.is_abandoned(now_s)]
-        if len(kept) < len(self._waiting):
-            self._waiting = deque(kept)
-            self._tokens = sum(entry.length_tokens for entry in kept)
+        for job in list(self._waiting):
+            self._remove(job, {id(entry) for entry in self._waiting[job] if entry.is_abandoned(now_s)})
 
     def _take_batch(self) -> list[W]:
-        window = [self._waiting.popleft() for _ in range(min(WINDOW_ITEMS, len(self._waiting)))]
-        lengths = [entry.length_tokens for entry in window]
-        chosen = choose_batch(lengths, self._max_batch_tokens, self._max_padding)
-        taken = set(chosen)
-        self._waiting.extendleft(entry for i, entry in reversed(list(enumerate(window))) if i not in taken)
-        self._tokens -= sum(lengths[i] for i in chosen)
-        return [window[i] for i in chosen]
+        due = self._fair.due()
+        now_s = self._clock()
+        left: dict[str, set[int]] = {job: set() for job in due}
+        bound = self._max_batch_tokens
+        is_contended = now_s < self._contended_until_s or len(due) > 1
+        if is_contended and self.short_batch_tokens is not None:
+            bound = min(bound, self.short_batch_tokens)
+        window = self._window(due, now_s, left, bound)
+        batch: list[W] = []
+        if window:
+            least = min(self._fair.served(entry.job) for entry in window)
+            chosen = choose_batch(
+                [entry.length_tokens for entry in window],
+                bound,
+                self._max_padding,
+                [entry.job for entry in window] if len(due) > 1 else None,
+                lambda job: self._fair.allowance(job, least, bound),
+            )
+            batch = [window[index] for index in chosen]
+            for job, items in Counter(entry.job for entry in batch).items():
+                self._fair.charge(job, items * batch[0].length_tokens)
+            for entry in batch:
+                left[entry.job].add(id(entry))
+        for job, gone in left.items():
+            self._remove(job, gone)
+        return batch
 
+    def _window(self, due: Sequence[str], now_s: float, left: dict[str, set[int]], bound: int) -> list[W]:
+        """The items that are due first; those that nobody waits for are put into `left`."""
+        streams = [self._in_order(place, job, now_s, left[job]) for place, job in enumerate(due)]
+        window: list[W] = []
+        tokens = 0
+        for *_, entry in islice(heapq.merge(*streams), WINDOW_ITEMS):
+            window.append(entry)
+            tokens += entry.length_tokens
+            if tokens >= WINDOW_BATCHES * bound:
+                break
+        return window
 
-def choose_batch(lengths: Sequence[int], max_batch_tokens: int, max_padding: float) -> list[int]:
-    """Choose the items to run with the oldest one: its neighbours in length, as long as budget and padding allow.
+    def _in_order(self, place: int, job: str, now_s: float, gone: set[int]) -> Iterator[tuple[float, int, int, W]]:
+        """A job's items, each with what the job will have been served when it is due."""
+        due = self._fair.served(job)
+        weight = self._policies.of(job).weight
+        for index, entry in enumerate(self._waiting[job]):
+            if entry.is_abandoned(now_s):
+                gone.add(id(entry))
+            else:
+                yield due, place, index, entry
+                due += entry.length_tokens / weight
 
-    The oldest item is always in the batch, so an item waits for at most as many batches as there are items before it.
-
-    Args:
-        lengths: Real tokens of the waiting items, oldest first; at least one.
-        max_batch_tokens: Bound on longest x number of items. The oldest item is taken even if it is longer.
-        max_padding: Bound on the share of padding in longest x number of items, in [0, 1).
-
-    Returns:
-        Indices into `lengths`, longest item first; equal lengths in order of arrival.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    first = order.index(0)
-    last = first + 1  # order[first:last] is the batch
-    real = lengths[0]
-    while True:
-        count = last - first + 1
-        # (padded tokens, real tokens, grows to the longer side) of each possible next batch.
-        options = []
-        if first > 0:
-            longer = lengths[order[first - 1]]
-            options.append((longer * count, real + longer, True))
-        if last < len(order):
-            options.append((lengths[order[first]] * count, real + lengths[order[last]], False))
-        allowed = [
-            (padded - tokens, grows_longer, tokens)
-            for padded, tokens, grows_longer in options
-            if padded <= max_batch_tokens and padded - tokens <= max_padding * padded
-        ]
-        if not allowed:
-            return order[first:last]
-        _, grows_longer, real = min(allowed)
-        first, last = (first - 1, last) if grows_longer else (first, last + 1)
+    def _remove(self, job: str, gone: set[int]) -> None:
+        """Take entries, by their ids, out of a job's."""
+        entries = self._waiting[job]
+        kept: list[W] = []
+        tokens = left = 0
+        while left < len(gone):
+            entry = entries.popleft()
+            if id(entry) in gone:
+                left += 1
+                tokens += entry.length_tokens
+            else:
+                kept.append(entry)
+        entries.extendleft(reversed(kept))
+        self._room.remove(job, left, tokens)
+        if not entries:
+            del self._waiting[job]
+            self._fair.leave(job)

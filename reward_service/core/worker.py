@@ -1,129 +1,36 @@
-"""The batch path: one queue, one thread and one backend for each loaded model.
+"""The batch path: one queue for each loaded model, and one or several replicas of its backend that take from it.
 
-A batch that fails is run again item by item, so that one bad item does not take its neighbours with it; what fails
-then is `model_failed`, and the worker lives on. A worker whose thread ends is no longer `alive`, and everything that
-waits for it fails instead of hanging.
+A replica whose threads end makes the worker no longer `alive`, while the others go on; when the last one has ended,
+everything that waits fails instead of hanging.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
 
 import numpy as np
 
 from reward_service.core.align import align
 from reward_service.core.backend import Backend
-from reward_service.core.collate import collate
+from reward_service.core.cost_model import CostModel
+from reward_service.core.replica import Replica, fail_entries
+from reward_service.core.submission import Entry, HeadScores, Submission
+from reward_service.core.telemetry import BatchReport, Telemetry
 from reward_service.core.token_queue import TokenQueue
-from reward_service.domain import Batch, Encoded, Head, ItemScore, Read, Span
-from reward_service.errors import ModelFailedError, ServiceError
+from reward_service.domain import Batch, Encoded, Head, Read, Span
+from reward_service.errors import ModelFailedError
+
+__all__ = ["BatchReport", "Entry", "HeadScores", "Submission", "Telemetry", "Worker"]
 
 logger = logging.getLogger(__name__)
 
 WARM_UP_TOKENS = 16
 """Length of the input that a model is warmed up with."""
 
-RATE_SMOOTHING = 0.2
-"""Weight of the newest batch in the moving average of the speed."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchReport:
-    """What one inference was like.
-
-    Attributes:
-        model: The model's name.
-        items: Inputs in the batch.
-        real_tokens: Their tokens.
-        padded_tokens: Longest input x items.
-        inference_s: How long the backend took.
-        queue_s: How long each input had waited.
-        scores: The sequence scores that came out, by the name of the head.
-    """
-
-    model: str
-    items: int
-    real_tokens: int
-    padded_tokens: int
-    inference_s: float
-    queue_s: tuple[float, ...]
-    scores: tuple[tuple[str, tuple[float, ...]], ...]
-
-
-class Telemetry(Protocol):
-    """Is told what happened; the web layer counts it. Called from several threads."""
-
-    def batch_done(self, report: BatchReport) -> None:
-        """A batch was inferred."""
-        ...
-
-    def encoded(self, model: str, tokenize_s: float, truncated: int) -> None:
-        """The items of one request were segmented and tokenized; `truncated` of them were cut."""
-        ...
-
-
-HeadScores = tuple[ItemScore | ModelFailedError, ...]
-"""What each head of a model says of one item."""
-
-
-class Submission:
-    """The items of one request for one model. Results come in place, from the worker's thread.
-
-    Attributes:
-        results: One for each item of the request, or the error that stands for it; None until it is there.
-        deadline_s: On the monotonic clock; None waits for ever.
-        abandoned: Set by the caller when it no longer waits.
-        padded_tokens: Tokens computed for the items so far, padding included.
-        queue_s: Longest wait of an item in the queue.
-        inference_s: Longest inference that an item was part of.
-    """
-
-    def __init__(self, size: int, deadline_s: float | None, on_done: Callable[[], None]) -> None:
-        self.results: list[HeadScores | ServiceError | None] = [None] * size
-        self.deadline_s = deadline_s
-        self.abandoned = False
-        self.padded_tokens = 0
-        self.queue_s = 0.0
-        self.inference_s = 0.0
-        self._pending = size
-        self._on_done = on_done
-        self._lock = threading.Lock()
-
-    def settle(self, index: int, result: HeadScores | ServiceError) -> None:
-        """Put in one result; the last one wakes the caller. Each index is settled once."""
-        with self._lock:
-            self.results[index] = result
-            self._pending -= 1
-            is_last = self._pending == 0
-        if is_last:
-            self._on_done()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Entry:
-    """One input in the queue."""
-
-    encoded: Encoded
-    submission: Submission
-    index: int
-    enqueued_s: float
-
-    @property
-    def length_tokens(self) -> int:
-        """Real tokens of the input."""
-        return self.encoded.length_tokens
-
-    def is_abandoned(self, now_s: float) -> bool:
-        """Whether its caller left, or its deadline has passed."""
-        deadline_s = self.submission.deadline_s
-        return self.submission.abandoned or (deadline_s is not None and now_s >= deadline_s)
-
 
 class Worker:
-    """Runs one model's batches on a thread of its own.
+    """Runs one model's batches on threads of its own.
 
     Args:
         model: The model's name, for logs and metrics.
@@ -132,6 +39,7 @@ class Worker:
         pad_id: The tokenizer's padding.
         queue: Where inputs wait.
         telemetry: Is told of each batch.
+        more_backends: Of the same model and runtime, each for a further replica.
     """
 
     def __init__(
@@ -142,147 +50,104 @@ class Worker:
         pad_id: int,
         queue: TokenQueue[Entry],
         telemetry: Telemetry,
+        more_backends: Sequence[Backend] = (),
     ) -> None:
         self.queue = queue
         self.model = model
-        self._backend = backend
+        self.cost = CostModel()
         self._heads = tuple(heads)
         self._pad_id = pad_id
-        self._telemetry = telemetry
-        self._tokens_per_s = 0.0
-        self._thread = threading.Thread(target=self._run, name=f"worker-{model}", daemon=True)
+        self._ended = 0
+        self._ending = threading.Lock()
+        self.replicas = tuple(
+            Replica(model, each, heads, pad_id, queue, self.cost, telemetry, self._replica_ended)
+            for each in (backend, *more_backends)
+        )
 
     @property
     def alive(self) -> bool:
-        """Whether batches are being run."""
-        return self._thread.is_alive()
+        """Whether every replica runs batches."""
+        return all(replica.alive for replica in self.replicas)
 
     @property
     def estimated_wait_s(self) -> float:
-        """How long the queue will take at the measured speed; 0 before the first batch."""
-        return self.queue.tokens / self._tokens_per_s if self._tokens_per_s else 0.0
+        """How long what waits will take, as learned; 0 before the first batch."""
+        return self._seconds(self.queue.tokens)
+
+    def wait_s(self, job: str, items: int = 0) -> tuple[float, float]:
+        """How long a job's items will wait and take.
+
+        Args:
+            job: Whose.
+            items: That it would add, of average length.
+
+        Returns:
+            Until the last of them is done, all jobs having their shares; and what they take on an idle model. Both 0
+            before the first batch.
+        """
+        tokens = round(items * self.cost.cost.item_tokens)
+        return self._seconds(self.queue.tokens_until_done(job, tokens)), self._seconds(tokens, busy=False)
 
     def warm_up(self) -> None:
-        """Run one input through the backend and check that its output fits the heads.
+        """Run one input through each backend and check that its output fits the heads.
 
         Raises:
             ModelFailedError: The model cannot be run, or gives something else than its manifest says.
         """
         ids = np.full((1, WARM_UP_TOKENS), self._pad_id, dtype=np.int64)
-        logits = self._backend.infer(Batch(ids, np.ones_like(ids)))
         nothing = Read(np.zeros(0, dtype=np.int64), ())
         whole = Read(nothing.positions, (Span(0, 0),))
-        align(self._heads, [Encoded(ids[0], (nothing,) * len(self._heads) if logits.ndim == 3 else (whole,))], logits)
+        for replica in self.replicas:
+            logits = replica.backend.infer(Batch(ids, np.ones_like(ids)))
+            reads = (nothing,) * len(self._heads) if logits.ndim == 3 else (whole,)
+            align(self._heads, [Encoded(ids[0], reads)], logits)
 
     def start(self) -> None:
         """Begin to run batches."""
-        self._thread.start()
+        for replica in self.replicas:
+            replica.start()
 
-    def submit(self, submission: Submission, inputs: Sequence[tuple[int, Encoded]]) -> None:
+    def submit(self, submission: Submission, inputs: Sequence[tuple[int, Encoded]], reserved: int = 0) -> None:
         """Queue a request's inputs, all or none, each with its index in the submission.
+
+        Args:
+            submission: The request's.
+            inputs: At least one.
+            reserved: Places that were kept in the queue; given back in any case.
 
         Raises:
             OverloadedError: The queue is full.
+            RateLimitedError: The job has as many waiting as it may have.
             PayloadTooLargeError: They are more than the queue ever holds.
             ModelFailedError: The worker has ended.
         """
         now_s = time.monotonic()
         entries = [Entry(encoded, submission, index, now_s) for index, encoded in inputs]
         try:
-            self.queue.put(entries)
+            self.queue.put(entries, reserved)
         except RuntimeError as error:
             raise ModelFailedError(f"the worker of model {self.model!r} has ended") from error
 
     def close(self, timeout_s: float) -> None:
-        """End the thread after the batch at hand, then free the backend. What still waits fails."""
+        """End the threads after the batches at hand, then free the backends. What still waits fails."""
         self._fail_waiting()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        if not self._thread.is_alive():
-            self._backend.close()
+        for replica in self.replicas:
+            replica.close(timeout_s)
 
-    def _run(self) -> None:
-        entries: list[Entry] = []
-        closed = False
-        try:
-            while entries := self.queue.take():
-                self._serve(entries)
-            closed = True
-        finally:
-            # Nobody may be left hanging, whatever ended the thread.
-            if not closed:
-                logger.critical("worker of model %s ended unexpectedly", self.model)
-                self._fail([entry for entry in entries if entry.submission.results[entry.index] is None])
-                self._fail_waiting()
+    def _seconds(self, tokens: float, *, busy: bool = True) -> float:
+        """How long so many tokens take on the replicas that live, after the batches at hand."""
+        living = [replica for replica in self.replicas if replica.alive]
+        if not tokens or not living:
+            return 0.0
+        remaining_s = min(replica.remaining_s for replica in living) if busy and self.cost.cost.token_s else 0.0
+        return remaining_s + self.cost.cost.of_queue(tokens, self.queue.max_batch_tokens) / len(living)
 
-    def _serve(self, entries: list[Entry]) -> None:
-        try:
-            results = self._infer(entries)
-        except Exception as error:
-            if len(entries) == 1:
-                logger.exception("model %s failed on an input of %d tokens", self.model, entries[0].length_tokens)
-                entries[0].submission.settle(entries[0].index, _as_service_error(error))
-                return
-            logger.exception("model %s failed on a batch of %d; running them one by one", self.model, len(entries))
-            for entry in entries:
-                self._serve([entry])
-            return
-        for entry, result in zip(entries, results, strict=True):
-            entry.submission.settle(entry.index, result)
-
-    def _infer(self, entries: list[Entry]) -> list[HeadScores]:
-        batch = collate([entry.encoded for entry in entries], self._pad_id)
-        begin_s = time.monotonic()
-        logits = self._backend.infer(batch)
-        inference_s = time.monotonic() - begin_s
-        results = align(self._heads, [entry.encoded for entry in entries], logits)
-        self._account(entries, results, begin_s, inference_s, int(batch.input_ids.size))
-        return results
-
-    def _account(
-        self,
-        entries: list[Entry],
-        results: Sequence[HeadScores],
-        begin_s: float,
-        inference_s: float,
-        padded_tokens: int,
-    ) -> None:
-        real_tokens = sum(entry.length_tokens for entry in entries)
-        for entry in entries:
-            submission = entry.submission
-            submission.padded_tokens += padded_tokens // len(entries)
-            submission.queue_s = max(submission.queue_s, begin_s - entry.enqueued_s)
-            submission.inference_s = max(submission.inference_s, inference_s)
-        rate = real_tokens / max(inference_s, 1e-9)
-        self._tokens_per_s += (rate - self._tokens_per_s) * (RATE_SMOOTHING if self._tokens_per_s else 1.0)
-        self._telemetry.batch_done(
-            BatchReport(
-                model=self.model,
-                items=len(entries),
-                real_tokens=real_tokens,
-                padded_tokens=padded_tokens,
-                inference_s=inference_s,
-                queue_s=tuple(begin_s - entry.enqueued_s for entry in entries),
-                scores=tuple(
-                    (head.name or self.model, _sequence_scores(of_head))
-                    for head, of_head in zip(self._heads, zip(*results, strict=True), strict=True)
-                ),
-            )
-        )
+    def _replica_ended(self) -> None:
+        with self._ending:
+            self._ended += 1
+            is_last = self._ended == len(self.replicas)
+        if is_last:
+            self._fail_waiting()
 
     def _fail_waiting(self) -> None:
-        self._fail(self.queue.close())
-
-    def _fail(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            entry.submission.settle(
-                entry.index, ModelFailedError(f"the worker of model {self.model!r} ended before this item's turn")
-            )
-
-
-def _sequence_scores(results: Sequence[ItemScore | ModelFailedError]) -> tuple[float, ...]:
-    return tuple(r.sequence_score for r in results if isinstance(r, ItemScore) and r.sequence_score is not None)
-
-
-def _as_service_error(error: Exception) -> ServiceError:
-    return error if isinstance(error, ServiceError) else ModelFailedError(f"the model failed: {type(error).__name__}")
+        fail_entries(self.model, self.queue.close())

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from reward_service.config import Precision
 from reward_service.core.align import align
 from reward_service.core.backend import Backend
+from reward_service.core.batch_choice import choose_batch
 from reward_service.core.collate import collate
 from reward_service.core.encode import InputEncoder
 from reward_service.core.segment import segment_text
-from reward_service.core.token_queue import choose_batch
 from reward_service.domain import Encoded, ItemScore, TextItem
 from reward_service.errors import ModelFailedError, ParityError, StoreError
 from reward_service.registry.exports import ReferenceText

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.metrics import MetricWrapperBase
 
 from reward_service.core.source import ScoreSource
-from reward_service.core.worker import BatchReport
+from reward_service.core.telemetry import BatchReport
 
 M = TypeVar("M", bound=MetricWrapperBase)
 

@@ -105,7 +105,7 @@ def _source(
         calibration=(0.5, 0.25),
     )
     worker = Worker(name, backend, [head], encoder.pad_id, queue, metrics)
-    return EncoderSource([card], encoder, worker, pool=pool, max_queue_items=LIMITS.max_queue_items, telemetry=metrics)
+    return EncoderSource([card], encoder, worker, pool=pool, telemetry=metrics)
 
 
 def _byte_tokenizer() -> Tokenizer:

@@ -12,7 +12,10 @@ from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.backends.fake_backend import FakeBackend
 from reward_service.core.encoder_source import EncoderSource
+from reward_service.core.fair_share import JobPolicies, JobPolicy
+from reward_service.core.quotas import Quotas
 from reward_service.core.scorer import Scorer
+from reward_service.core.source import SourceOutcome, refuse_all
 from reward_service.core.token_queue import TokenQueue
 from reward_service.core.worker import BatchReport, Entry, Worker
 from reward_service.domain import Batch, Encoded, Head, ItemScore, ModelCard, Read, Span, TextItem
@@ -23,6 +26,7 @@ from reward_service.errors import (
     MissingFieldError,
     OverloadedError,
     PayloadTooLargeError,
+    RateLimitedError,
     ServiceError,
     TooLongError,
     UnknownModelError,
@@ -103,7 +107,6 @@ class Rig:
             LengthEncoder(head.kind, needs),
             worker,
             pool=self.pool,
-            max_queue_items=self.limits["max_queue_items"],
             telemetry=self.telemetry,
         )
 
@@ -280,6 +283,29 @@ def test_a_full_queue_refuses_for_its_own_model_alone(make_rig: Callable[..., Ri
     asyncio.run(scenario())
 
 
+def test_a_job_over_its_quota_is_refused_whole(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    rig.scorer = Scorer([rig.fine], rig.pool, Quotas(JobPolicies(jobs={"a": JobPolicy(tokens_per_s=0.001)})))
+    assert asyncio.run(rig.scorer.score([text("One. Two.")], job="a"))  # Two tokens, of a burst of 0.01.
+    with pytest.raises(RateLimitedError) as caught:
+        asyncio.run(rig.scorer.score([text("One.")], job="a"))
+    assert caught.value.retry_after_s == pytest.approx(1990, abs=5)
+    assert asyncio.run(rig.scorer.score([text("One.")], job="b"))
+
+
+def test_when_all_models_refuse_the_longest_wait_is_told(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+
+    async def refuse(retry_after_s: float) -> SourceOutcome:
+        return refuse_all(OverloadedError("full", retry_after_s=retry_after_s), 1, 1)
+
+    rig.fine.score = lambda *_: refuse(3.0)  # type: ignore[method-assign]
+    rig.whole.score = lambda *_: refuse(7.0)  # type: ignore[method-assign]
+    with pytest.raises(OverloadedError) as caught:
+        asyncio.run(rig.scorer.score([text("a")]))
+    assert caught.value.retry_after_s == 7.0
+
+
 def test_more_tokens_than_the_queue_ever_holds_are_no_overload(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(max_queue_tokens=2)
     with pytest.raises(PayloadTooLargeError):
@@ -296,8 +322,9 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once(make_rig: Callable[...
         waiting = asyncio.create_task(rig.scorer.score([text("One. Two. Three.")], ["fine"]))
         while not rig.fine.worker.queue.items:
             await asyncio.sleep(0.001)
-        rig.fine.worker._tokens_per_s = 0.1  # 3 tokens at this speed take 30 s.
-        with pytest.raises(OverloadedError, match="30"):
+        # 10 s a token: the 3 that wait take 30 s, and as many again the one that is asked for, by the average.
+        rig.fine.worker.cost.observe(items=1, real_tokens=3, padded_tokens=3, duration_s=30.0)
+        with pytest.raises(OverloadedError, match="60"):
             await rig.scorer.score([text("d")], ["fine"], timeout_s=10.0)
         rig.release.set()
         await asyncio.gather(blocker, waiting)
@@ -353,7 +380,7 @@ def test_models_that_share_a_network_cost_one_forward_pass(make_rig: Callable[..
     worker = Worker("both", FakeBackend(*heads), heads, 0, queue, rig.telemetry)
     (fine,), (whole,) = rig.fine.cards, rig.whole.cards
     cards = [replace(fine, name="a", head=heads[0]), replace(whole, name="b", head=heads[1])]
-    source = EncoderSource(cards, TwoHeadEncoder(), worker, pool=rig.pool, max_queue_items=9, telemetry=rig.telemetry)
+    source = EncoderSource(cards, TwoHeadEncoder(), worker, pool=rig.pool, telemetry=rig.telemetry)
     source.start()
     scorer = Scorer([source], rig.pool)
     outcome = asyncio.run(scorer.score([text("One two. Three.")], ["b", "a"]))

@@ -10,9 +10,9 @@ import pytest
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.core.source import SourceOutcome
+from reward_service.core.telemetry import BatchReport
 from reward_service.core.text_reward import Result
 from reward_service.core.text_source import TextSource
-from reward_service.core.worker import BatchReport
 from reward_service.domain import Head, ItemScore, ModelCard, ScoredSpan, Segmented, Span, TextItem
 from reward_service.errors import (
     DeadlineExceededError,

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from reward_service.core.token_queue import TokenQueue, choose_batch
-from reward_service.errors import OverloadedError, PayloadTooLargeError
+from reward_service.core.fair_share import JobPolicies, JobPolicy
+from reward_service.core.token_queue import TokenQueue
+from reward_service.errors import OverloadedError, PayloadTooLargeError, RateLimitedError
 
 
 @dataclass(eq=False)
@@ -14,60 +15,27 @@ class Item:
     name: str = ""
     deadline_s: float | None = None
     left: bool = False
+    job: str = ""
 
     def is_abandoned(self, now_s: float) -> bool:
         return self.left or (self.deadline_s is not None and now_s >= self.deadline_s)
 
 
 def make_queue(
-    max_items: int = 100, max_tokens: int = 1000, max_batch_tokens: int = 100, clock: float = 0.0
+    max_items: int = 100,
+    max_tokens: int = 1000,
+    max_batch_tokens: int = 100,
+    clock: float = 0.0,
+    policies: JobPolicies | None = None,
 ) -> TokenQueue[Item]:
     return TokenQueue(
         max_items=max_items,
         max_tokens=max_tokens,
         max_batch_tokens=max_batch_tokens,
         max_padding=0.5,
+        policies=policies,
         clock=lambda: clock,
     )
-
-
-def test_cost_is_longest_times_items() -> None:
-    assert choose_batch([10, 10, 10, 10], 30, 0.0) == [0, 1, 2]
-    assert choose_batch([10, 10, 10, 10], 29, 0.0) == [0, 1]
-    assert choose_batch([10, 15, 10], 30, 0.9) == [0, 2], "15 x 2 fits as well, but 10 x 3 wastes nothing"
-
-
-def test_a_longer_item_than_the_budget_runs_alone() -> None:
-    assert choose_batch([500, 10, 500], 100, 0.9) == [0]
-
-
-def test_neighbours_in_length_are_taken_first() -> None:
-    lengths = [50, 10, 48, 90, 52]
-    assert choose_batch(lengths, 160, 0.5) == [4, 0, 2], "longest first; 10 and 90 would cost more padding"
-
-
-def test_padding_is_bounded() -> None:
-    assert choose_batch([10, 90], 1000, 0.4) == [0], "80 of 180 tokens would be padding"
-    assert choose_batch([10, 90], 1000, 0.5) == [1, 0]
-
-
-def test_equal_lengths_run_in_order_of_arrival() -> None:
-    assert choose_batch([7] * 6, 7 * 4, 0.0) == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_properties_of_any_choice(seed: int) -> None:
-    rng = random.Random(seed)
-    lengths = [rng.randint(1, 200) for _ in range(rng.randint(1, 80))]
-    budget, padding = rng.randint(50, 2000), rng.random() * 0.9
-    chosen = choose_batch(lengths, budget, padding)
-    taken = [lengths[i] for i in chosen]
-    assert 0 in chosen, "the oldest item never waits for a later batch"
-    assert len(set(chosen)) == len(chosen)
-    assert taken == sorted(taken, reverse=True)
-    if len(chosen) > 1:
-        assert max(taken) * len(taken) <= budget
-        assert max(taken) * len(taken) - sum(taken) <= padding * max(taken) * len(taken)
 
 
 def test_every_item_is_given_out_once_and_none_starves() -> None:
@@ -158,3 +126,80 @@ def test_close_wakes_the_taker_and_gives_back_what_is_left() -> None:
     full.put(left)
     assert full.close() == left
     assert full.take() == []
+
+
+def test_a_job_that_comes_later_is_next() -> None:
+    queue = make_queue(max_batch_tokens=20)
+    queue.put([Item(10, f"flood {i}", job="flood") for i in range(50)])
+    queue.take()
+    queue.put([Item(10, "light", job="light")])
+    assert "light" in [item.name for item in queue.take()]
+
+
+def test_items_of_like_length_fill_the_batch_whosever_they_are() -> None:
+    queue = make_queue()
+    queue.put([Item(10, "a", job="a"), Item(50, "long", job="a")])
+    queue.put([Item(11, "b", job="b"), Item(49, "long b", job="b")])
+    assert {item.name for item in queue.take()} == {"a", "b"}
+
+
+def test_a_higher_priority_goes_first_and_shares_no_batch() -> None:
+    queue = make_queue(policies=JobPolicies(jobs={"urgent": JobPolicy(priority=1)}))
+    queue.put([Item(10, "a", job="a")])
+    queue.put([Item(10, "u", job="urgent")])
+    assert [[item.name for item in queue.take()] for _ in range(2)] == [["u"], ["a"]]
+
+
+def test_batches_are_short_while_jobs_contend() -> None:
+    queue = make_queue()
+    queue.short_batch_tokens = 20
+    queue.put([Item(10, job="a") for _ in range(30)])
+    assert len(queue.take()) == 10
+    queue.put([Item(10, job="b")])
+    # b goes alone: a has had its share for long. b may come again soon, so batches stay short.
+    assert [len(queue.take()) for _ in range(3)] == [1, 2, 2]
+
+
+def test_a_job_has_its_own_bound() -> None:
+    queue = make_queue(policies=JobPolicies(jobs={"a": JobPolicy(max_queue_items=2)}))
+    queue.put([Item(1, job="a"), Item(1, job="a")])
+    with pytest.raises(RateLimitedError):
+        queue.put([Item(1, job="a")])
+    with pytest.raises(PayloadTooLargeError):
+        queue.put([Item(1, job="a")] * 3)
+    queue.put([Item(1, job="b")])
+
+
+def test_places_are_kept_until_their_items_come() -> None:
+    queue = make_queue(max_items=3)
+    queue.reserve("a", 2)
+    with pytest.raises(OverloadedError):
+        queue.reserve("a", 2)
+    queue.put([Item(1, job="a")], reserved=2)
+    queue.reserve("a", 2)
+    queue.release("a", 2)
+    assert queue.items == 1
+    queue.put([Item(1, job="a"), Item(1, job="a")])
+
+
+def test_what_was_taken_and_not_run_is_next_again() -> None:
+    queue = make_queue(max_batch_tokens=1)
+    queue.put([Item(1, "a"), Item(1, "b")])
+    taken = queue.take()
+    queue.put_back(taken)
+    assert (queue.items, queue.tokens) == (2, 2)
+    assert queue.take() == taken
+    queue.close()
+    with pytest.raises(RuntimeError):
+        queue.put_back(taken)
+
+
+def test_the_work_until_a_job_is_done_is_what_its_share_lets_in_between() -> None:
+    queue = make_queue(policies=JobPolicies(jobs={"b": JobPolicy(weight=2.0), "c": JobPolicy(priority=-1)}))
+    for job, tokens in (("a", 30), ("b", 80), ("c", 100)):
+        queue.put([Item(tokens, job=job)])
+    assert queue.tokens_until_done("a", 10) == 40 + 80  # b may have twice as much in between, all it has.
+    assert queue.tokens_until_done("a", 0) == 30 + 60
+    assert queue.tokens_until_done("b", 0) == 80 + 30
+    assert queue.tokens_until_done("c", 0) == 100 + 30 + 80, "a lower priority waits for all the others"
+    assert queue.items_by_job() == {"a": 1, "b": 1, "c": 1}

@@ -108,7 +108,7 @@ def test_nan_fails_its_item_alone(rigs: list[Rig]) -> None:
             return logits
 
     rigs.append(rig := Rig())
-    rig.worker._backend = NanBackend(HEAD)
+    rig.worker.replicas[0].backend = NanBackend(HEAD)
     rig.worker.start()
     assert rig.results(item(POISON), item(3)) == ["ModelFailedError", expected(3)]
     assert len(rig.telemetry.reports) == 1, "the neighbours need no second run"
@@ -127,7 +127,7 @@ def test_a_dead_worker_is_not_alive_and_leaves_nobody_hanging(rigs: list[Rig], m
     for submission, done in (first, second):
         assert done.wait(TIMEOUT_S)
         assert isinstance(submission.results[0], ModelFailedError)
-    rig.worker._thread.join(TIMEOUT_S)
+    rig.worker.close(TIMEOUT_S)
     assert not rig.worker.alive
     with pytest.raises(ModelFailedError, match="has ended"):
         rig.submit(item(1))
@@ -181,12 +181,49 @@ def test_the_wait_is_estimated_from_the_measured_speed(rigs: list[Rig]) -> None:
     rig.results(item(*[1] * 50))
     (report,) = rig.telemetry.reports
     rig.worker.close(TIMEOUT_S)
-    assert rig.worker._tokens_per_s == pytest.approx(50 / report.inference_s)
+    assert rig.worker.cost.cost.token_s == pytest.approx(report.inference_s / 50)
 
 
 def test_warm_up_checks_that_the_output_fits_the_head() -> None:
     rig = Rig()
     rig.worker.warm_up()
-    rig.worker._backend = FakeBackend(Head(ModelKind.SEQUENCE_CLASSIFICATION, ("ok", "bad"), "ok"))
+    rig.worker.replicas[0].backend = FakeBackend(Head(ModelKind.SEQUENCE_CLASSIFICATION, ("ok", "bad"), "ok"))
     with pytest.raises(ModelFailedError, match="logits"):
         rig.worker.warm_up()
+
+
+def test_replicas_run_side_by_side_from_one_queue_and_survive_each_other(
+    rigs: list[Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    together = threading.Barrier(2)
+
+    def meet(batch: Batch) -> None:
+        if not (batch.input_ids == 1).any():
+            together.wait(TIMEOUT_S)
+
+    def meet_or_die(batch: Batch) -> None:
+        if (batch.input_ids == POISON).any():
+            raise SystemExit
+        meet(batch)
+
+    rigs.append(rig := Rig())
+    queue: TokenQueue[Entry] = TokenQueue(max_items=100, max_tokens=1000, max_batch_tokens=1, max_padding=0.0)
+    backends = [FakeBackend(HEAD, before=meet_or_die) for _ in range(2)]
+    rig.worker = Worker("m", backends[0], [HEAD], 0, queue, rig.telemetry, backends[1:])
+    rig.worker.start()
+    assert rig.results(item(2), item(3)) == [expected(2), expected(3)], "each waits for the other"
+    assert rig.results(item(POISON)) == ["ModelFailedError"]
+    assert not rig.worker.alive
+    assert rig.results(item(1)) == [expected(1)], "the other replica goes on"
+    assert rig.results(item(POISON)) == ["ModelFailedError"]
+    rig.worker.close(TIMEOUT_S)
+    with pytest.raises(ModelFailedError, match="has ended"):
+        rig.submit(item(1))
+
+
+def test_a_jobs_wait_is_its_share_of_the_queue(rigs: list[Rig]) -> None:
+    rigs.append(rig := Rig())
+    rig.worker.cost.observe(items=2, real_tokens=20, padded_tokens=20, duration_s=2.0)  # 0.1 s a token, 10 an item
+    rig.submit(*[item(*[1] * 10)] * 5)
+    assert rig.worker.wait_s("", 1) == (0.0, 0.0), "not started: nobody runs it"

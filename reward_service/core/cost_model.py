@@ -1,0 +1,86 @@
+"""What a batch costs: seconds = a x padded tokens + b, learned from the batches that were run.
+
+Least squares with forgetting, kept as weighted sums. They cannot wind up: where all batches are of one size, and `a`
+and `b` cannot be told apart, all the cost is put on the tokens.
+"""
+
+import threading
+from dataclasses import dataclass
+
+FORGETTING = 0.98
+"""Weight that a batch loses with each later one: about the last 50 count."""
+
+MIN_SPREAD = 1e-3
+"""Variance of the sizes, as a share of their mean square, below which a straight line through the origin is fitted."""
+
+TINY_TOKEN_S = 1e-9
+"""Never 0, which would mean that nothing is known."""
+
+OVERHEAD_SHARE = 0.1
+"""Share of a short batch's time that may go to `b`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An estimate.
+
+    Attributes:
+        token_s: a, seconds for a padded token; 0 before the first batch.
+        batch_s: b, seconds for a batch.
+        padding: Padded tokens for a real one.
+        item_tokens: Real tokens of an item, on average.
+    """
+
+    token_s: float = 0.0
+    batch_s: float = 0.0
+    padding: float = 1.0
+    item_tokens: float = 0.0
+
+    def of_batch(self, padded_tokens: int) -> float:
+        """Seconds for one batch."""
+        return self.token_s * padded_tokens + (self.batch_s if self.token_s else 0.0)
+
+    def of_queue(self, real_tokens: float, max_batch_tokens: int) -> float:
+        """Seconds for so many tokens in full batches; 0 where nothing is known."""
+        padded = real_tokens * self.padding
+        return self.of_batch(0) * padded / max_batch_tokens + self.token_s * padded
+
+    @property
+    def short_batch_tokens(self) -> int | None:
+        """The least batch whose overhead is a small share of its time; None where nothing is known."""
+        return max(1, round(self.batch_s / (self.token_s * OVERHEAD_SHARE))) if self.token_s else None
+
+
+class CostModel:
+    """Learns the cost of batches. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self.cost = Cost()
+        self._lock = threading.Lock()
+        self._weight = self._x = self._y = self._xx = self._xy = self._real = self._items = 0.0
+
+    def observe(self, *, items: int, real_tokens: int, padded_tokens: int, duration_s: float) -> None:
+        """A batch was run."""
+        with self._lock:
+            self._weight = self._weight * FORGETTING + 1
+            self._x = self._x * FORGETTING + padded_tokens
+            self._y = self._y * FORGETTING + duration_s
+            self._xx = self._xx * FORGETTING + padded_tokens**2
+            self._xy = self._xy * FORGETTING + padded_tokens * duration_s
+            self._real = self._real * FORGETTING + real_tokens
+            self._items = self._items * FORGETTING + items
+            token_s, batch_s = self._fit()
+            self.cost = Cost(token_s, batch_s, self._x / self._real, self._real / self._items)
+
+    def _fit(self) -> tuple[float, float]:
+        mean_x, mean_y = self._x / self._weight, self._y / self._weight
+        mean_xx = self._xx / self._weight
+        variance = mean_xx - mean_x**2
+        if variance > MIN_SPREAD * mean_xx:
+            token_s = (self._xy / self._weight - mean_x * mean_y) / variance
+            batch_s = mean_y - token_s * mean_x
+            if token_s > 0 and batch_s >= 0:
+                return token_s, batch_s
+            if token_s <= 0:  # Larger batches take no longer, as on a device that is far from full.
+                return TINY_TOKEN_S, mean_y
+        return max(self._xy / self._xx, TINY_TOKEN_S), 0.0

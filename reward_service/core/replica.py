@@ -1,0 +1,269 @@
+"""One backend of a model, and the two threads that take turns on it.
+
+While one thread infers, the other puts the next batch together, and after an inference hands out its scores while the
+next one runs. It chooses the next batch only shortly before the backend is expected to be free, so that what comes in
+the meantime is not left out; what nobody waits for any more is dropped again right before the inference.
+
+A batch that fails is run again item by item, so that one bad item does not take its neighbours with it; what fails
+then is `model_failed`, and the threads live on. When a thread ends, so does the other, and all that they hold fails.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_service.core.align import align
+from reward_service.core.backend import Backend
+from reward_service.core.collate import collate
+from reward_service.core.cost_model import CostModel
+from reward_service.core.submission import Entry, HeadScores
+from reward_service.core.telemetry import BatchReport, Telemetry
+from reward_service.core.token_queue import TokenQueue
+from reward_service.domain import Batch, Head, ItemScore
+from reward_service.errors import ModelFailedError, ServiceError
+
+logger = logging.getLogger(__name__)
+
+PREPARE_S = 0.002
+"""So long before the backend is expected to be free the next batch is chosen; choosing and padding take about a tenth
+of it for short inputs."""
+
+UNKNOWN_S = 3600.0
+"""Expected of an inference while nothing was learned: the other thread waits until it is over."""
+
+THREADS = 2
+
+
+class Replica:
+    """Runs batches of a queue on one backend.
+
+    Args:
+        model: The model's name, for logs and metrics.
+        backend: Computes the logits; used by this replica alone.
+        heads: Turn logits into scores.
+        pad_id: The tokenizer's padding.
+        queue: Where inputs wait; other replicas may take from it too.
+        cost: Learns what batches cost.
+        telemetry: Is told of each batch.
+        on_broken: Called once if a thread ends though the queue is open.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        backend: Backend,
+        heads: Sequence[Head],
+        pad_id: int,
+        queue: TokenQueue[Entry],
+        cost: CostModel,
+        telemetry: Telemetry,
+        on_broken: Callable[[], None],
+    ) -> None:
+        self.backend = backend
+        self._model = model
+        self._heads = tuple(heads)
+        self._pad_id = pad_id
+        self._queue = queue
+        self._cost = cost
+        self._telemetry = telemetry
+        self._on_broken = on_broken
+        self._broken = False
+        self._taking = threading.Lock()  # held from the choice of a batch until its inference begins
+        self._turn = threading.Lock()  # held while the backend infers
+        self._told = False
+        self._telling = threading.Lock()
+        self._free = threading.Event()
+        self._free.set()
+        self._busy_until_s = 0.0
+        self._threads = [
+            threading.Thread(target=self._run, name=f"worker-{model}-{index}", daemon=True) for index in range(THREADS)
+        ]
+
+    @property
+    def alive(self) -> bool:
+        """Whether batches are being run."""
+        return not self._broken and all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def remaining_s(self) -> float:
+        """How long the inference under way is expected to take still."""
+        return 0.0 if self._free.is_set() else max(0.0, self._busy_until_s - time.monotonic())
+
+    def start(self) -> None:
+        """Begin to run batches."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for the threads, whose queue must be closed, then free the backend."""
+        give_up_s = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, give_up_s - time.monotonic()))
+        if not any(thread.is_alive() for thread in self._threads):
+            self.backend.close()
+
+    def _run(self) -> None:
+        held: list[Entry] = []
+        closed = False
+        try:
+            while not self._broken and self._run_next(held):
+                held.clear()
+            closed = not self._broken
+        finally:
+            # Nobody may be left hanging, whatever ended the thread.
+            if not closed:
+                self._break(held)
+
+    def _break(self, held: Sequence[Entry]) -> None:
+        self._broken = True
+        fail_entries(self._model, held)
+        with self._telling:
+            is_first, self._told = not self._told, True
+        if is_first:
+            logger.critical("a worker of model %s ended unexpectedly", self._model)
+            self._on_broken()
+
+    def _run_next(self, held: list[Entry]) -> bool:
+        """Run one batch; False once there is none.
+
+        Args:
+            held: Is given the entries that were taken from the queue.
+        """
+        with self._taking:
+            self._wait_until_nearly_free()
+            if self._broken:
+                return False
+            held.extend(self._queue.take())
+            if not held:
+                return False
+            batch = self._collate(held)
+            self._turn.acquire()
+            self._expect(batch)
+        # From here on the other thread may choose the batch after this one, as soon as this one is nearly done.
+        try:
+            if self._broken:
+                self._queue.put_back(held)
+                held.clear()
+                return False
+            entries, ran = self._infer_wanted(held, batch)
+        except BaseException:
+            self._broken = True  # before the other thread gets its turn
+            raise
+        finally:
+            self._free.set()
+            self._turn.release()
+        self._hand_out(entries, ran)
+        return True
+
+    def _wait_until_nearly_free(self) -> None:
+        while not self._free.is_set():
+            left_s = self._busy_until_s - PREPARE_S - time.monotonic()
+            if left_s <= 0 or self._free.wait(left_s):
+                return
+
+    def _expect(self, batch: Batch) -> None:
+        self._busy_until_s = time.monotonic() + (self._cost.cost.of_batch(int(batch.input_ids.size)) or UNKNOWN_S)
+        self._free.clear()
+
+    def _infer_wanted(self, held: Sequence[Entry], batch: Batch) -> "tuple[list[Entry], _Ran | Exception | None]":
+        """Infer a batch without the entries that nobody waits for any more."""
+        now_s = time.monotonic()
+        entries = [entry for entry in held if not entry.is_abandoned(now_s)]
+        if not entries:
+            return entries, None
+        try:
+            return entries, self._infer(entries, batch if len(entries) == len(held) else self._collate(entries))
+        except Exception as error:  # noqa: BLE001 - it is told, and tried again, when the backend is free for others
+            return entries, error
+
+    def _infer(self, entries: Sequence[Entry], batch: Batch) -> "_Ran":
+        begin_s = time.monotonic()
+        logits = self.backend.infer(batch)
+        inference_s = time.monotonic() - begin_s
+        padded_tokens = int(batch.input_ids.size)
+        real_tokens = sum(entry.length_tokens for entry in entries)
+        self._cost.observe(
+            items=len(entries), real_tokens=real_tokens, padded_tokens=padded_tokens, duration_s=inference_s
+        )
+        self._queue.short_batch_tokens = self._cost.cost.short_batch_tokens
+        return _Ran(logits, begin_s, inference_s, real_tokens, padded_tokens)
+
+    def _hand_out(self, entries: Sequence[Entry], ran: "_Ran | Exception | None") -> None:
+        """Turn logits into scores, or run what failed again, one by one."""
+        if ran is None:
+            return
+        try:
+            if isinstance(ran, Exception):
+                raise ran
+            results = align(self._heads, [entry.encoded for entry in entries], ran.logits)
+            self._account(entries, results, ran)
+        except Exception as error:
+            if len(entries) == 1:
+                logger.exception("model %s failed on an input of %d tokens", self._model, entries[0].length_tokens)
+                entries[0].settle(_as_service_error(error))
+                return
+            logger.exception("model %s failed on a batch of %d; running them one by one", self._model, len(entries))
+            for entry in entries:
+                with self._turn:
+                    alone, again = self._infer_wanted([entry], self._collate([entry]))
+                self._hand_out(alone, again)
+            return
+        for entry, result in zip(entries, results, strict=True):
+            entry.settle(result)
+
+    def _account(self, entries: Sequence[Entry], results: Sequence[HeadScores], ran: "_Ran") -> None:
+        each = ran.padded_tokens // len(entries)
+        jobs: Counter[str] = Counter()
+        for entry in entries:
+            entry.submission.account(each, ran.begin_s - entry.enqueued_s, ran.inference_s)
+            jobs[entry.job] += each
+        self._telemetry.batch_done(
+            BatchReport(
+                model=self._model,
+                items=len(entries),
+                real_tokens=ran.real_tokens,
+                padded_tokens=ran.padded_tokens,
+                inference_s=ran.inference_s,
+                queue_s=tuple(ran.begin_s - entry.enqueued_s for entry in entries),
+                scores=tuple(
+                    (head.name or self._model, _sequence_scores(of_head))
+                    for head, of_head in zip(self._heads, zip(*results, strict=True), strict=True)
+                ),
+                jobs=tuple(jobs.items()),
+            )
+        )
+
+    def _collate(self, entries: Sequence[Entry]) -> Batch:
+        return collate([entry.encoded for entry in entries], self._pad_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """An inference that is done."""
+
+    logits: NDArray[np.float32]
+    begin_s: float
+    inference_s: float
+    real_tokens: int
+    padded_tokens: int
+
+
+def fail_entries(model: str, entries: Sequence[Entry]) -> None:
+    """Tell those who wait for entries that nobody will run them."""
+    for entry in entries:
+        entry.settle(ModelFailedError(f"the worker of model {model!r} ended before this item's turn"))
+
+
+def _sequence_scores(results: Sequence[ItemScore | ModelFailedError]) -> tuple[float, ...]:
+    return tuple(r.sequence_score for r in results if isinstance(r, ItemScore) and r.sequence_score is not None)
+
+
+def _as_service_error(error: Exception) -> ServiceError:
+    return error if isinstance(error, ServiceError) else ModelFailedError(f"the model failed: {type(error).__name__}")

@@ -1,0 +1,73 @@
+import random
+
+import pytest
+
+from reward_service.core.cost_model import CostModel
+
+A_S, B_S = 2e-4, 5e-3
+
+
+def taught(sizes: list[int], a_s: float = A_S, b_s: float = B_S, noise: float = 0.0) -> CostModel:
+    rng = random.Random(0)
+    model = CostModel()
+    for size in sizes:
+        duration_s = (a_s * size + b_s) * (1 + rng.uniform(-noise, noise))
+        model.observe(items=4, real_tokens=size // 2, padded_tokens=size, duration_s=duration_s)
+    return model
+
+
+def sizes(count: int) -> list[int]:
+    rng = random.Random(1)
+    return [2 * rng.randint(10, 1000) for _ in range(count)]
+
+
+def test_nothing_is_known_at_first() -> None:
+    cost = CostModel().cost
+    assert (cost.of_batch(1000), cost.of_queue(1000, 100), cost.short_batch_tokens) == (0.0, 0.0, None)
+
+
+def test_it_finds_what_the_batches_were_made_of() -> None:
+    cost = taught(sizes(20)).cost
+    assert (cost.token_s, cost.batch_s) == pytest.approx((A_S, B_S), rel=1e-6)
+    assert cost.padding == pytest.approx(2.0)
+    assert cost.of_batch(1000) == pytest.approx(0.205)
+    # 5,000 real tokens are 10,000 padded ones in 5 batches.
+    assert cost.of_queue(5000, 2000) == pytest.approx(10_000 * A_S + 5 * B_S)
+
+
+def test_noise_does_not_carry_it_away() -> None:
+    cost = taught(sizes(200), noise=0.1).cost
+    assert cost.token_s == pytest.approx(A_S, rel=0.1)
+    assert cost.of_batch(1500) == pytest.approx(1500 * A_S + B_S, rel=0.05)
+
+
+def test_it_forgets() -> None:
+    model = taught(sizes(100))
+    for size in sizes(300):
+        model.observe(items=4, real_tokens=size, padded_tokens=size, duration_s=3 * A_S * size + B_S)
+    assert model.cost.token_s == pytest.approx(3 * A_S, rel=0.01)
+    assert model.cost.padding == pytest.approx(1.0, rel=0.01)
+
+
+def test_batches_of_one_size_cost_their_tokens() -> None:
+    cost = taught([1000] * 10).cost
+    assert (cost.token_s, cost.batch_s) == pytest.approx((A_S + B_S / 1000, 0.0))
+
+
+def test_a_batch_that_costs_nothing_by_itself_is_never_negative() -> None:
+    model = CostModel()
+    for size, duration_s in ((100, 0.1), (200, 0.3), (300, 0.5)):
+        model.observe(items=1, real_tokens=size, padded_tokens=size, duration_s=duration_s)
+    assert model.cost.batch_s == 0.0
+    assert model.cost.token_s > 0
+
+
+def test_a_device_that_is_not_full_costs_batches_only() -> None:
+    cost = taught(sizes(20), a_s=0.0).cost
+    assert cost.of_batch(1) == pytest.approx(B_S, rel=1e-3)
+    assert cost.of_batch(2000) == pytest.approx(B_S, rel=1e-3)
+
+
+def test_a_short_batch_spends_a_tenth_on_itself() -> None:
+    assert taught(sizes(20)).cost.short_batch_tokens == 250  # 250 x 0.2 ms = 50 ms, beside 5 ms.
+    assert taught(sizes(20), b_s=0.0).cost.short_batch_tokens == pytest.approx(1, abs=1)

@@ -1,0 +1,162 @@
+"""Two threads on one backend that the test holds: what is chosen when, and what becomes of it."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from reward_proto.models import ModelKind
+from reward_service.backends.fake_backend import FakeBackend
+from reward_service.core.cost_model import CostModel
+from reward_service.core.replica import Replica
+from reward_service.core.submission import Entry, Submission
+from reward_service.core.telemetry import BatchReport
+from reward_service.core.token_queue import TokenQueue
+from reward_service.domain import Batch, Encoded, Head, ItemScore, Read, Span
+from reward_service.errors import ModelFailedError
+
+HEAD = Head(ModelKind.SEQUENCE_REGRESSION)
+TIMEOUT_S = 20.0
+
+
+class Rig:
+    """A replica whose backend waits for `release` in each inference; batches hold one item of 4 tokens."""
+
+    def __init__(self, predicted_s: float = 0.0) -> None:
+        self.queue: TokenQueue[Entry] = TokenQueue(max_items=100, max_tokens=999, max_batch_tokens=4, max_padding=0.5)
+        self.entered = threading.Semaphore(0)
+        self.release = threading.Semaphore(0)
+        self.sizes: list[tuple[int, ...]] = []
+        self.deadly = False
+        self.reports: list[BatchReport] = []
+        self.broken = threading.Event()
+        self.cost = CostModel()
+        if predicted_s:
+            self.cost.observe(items=1, real_tokens=4, padded_tokens=4, duration_s=predicted_s)
+        backend = FakeBackend(HEAD, before=self.hold)
+        self.replica = Replica("m", backend, [HEAD], 0, self.queue, self.cost, self, self.broken.set)
+
+    def hold(self, batch: Batch) -> None:
+        self.sizes.append(batch.input_ids.shape)
+        self.entered.release()
+        assert self.release.acquire(timeout=TIMEOUT_S)
+        if self.deadly:
+            raise SystemExit
+
+    def batch_done(self, report: BatchReport) -> None:
+        self.reports.append(report)
+
+    def encoded(self, model: str, tokenize_s: float, truncated: int) -> None:
+        raise AssertionError("a replica does not tokenize")
+
+    def put(self, job: str = "", items: int = 1) -> tuple[Submission, threading.Event]:
+        done = threading.Event()
+        submission = Submission(items, None, done.set, job)
+        read = Read(np.zeros(0, dtype=np.int64), (Span(0, 1),))
+        encoded = Encoded(np.full(4, 3, dtype=np.int64), (read,))
+        self.queue.put([Entry(encoded, submission, index, 0.0) for index in range(items)])
+        return submission, done
+
+    def until_infers(self) -> None:
+        assert self.entered.acquire(timeout=TIMEOUT_S)
+
+    def until_items(self, items: int) -> None:
+        for _ in range(int(TIMEOUT_S / 0.001)):
+            if self.queue.items == items:
+                return
+            threading.Event().wait(0.001)
+        raise AssertionError(f"{self.queue.items} items wait")
+
+    def go_on(self) -> None:
+        for _ in range(100):
+            self.release.release()
+
+
+@pytest.fixture
+def rigs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Rig]]:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    made: list[Rig] = []
+    yield made
+    for rig in made:
+        rig.queue.close()
+        rig.go_on()
+        rig.replica.close(TIMEOUT_S)
+
+
+def test_the_next_batch_is_chosen_when_the_backend_is_nearly_free(rigs: list[Rig]) -> None:
+    """The inference is expected to take no time, so that the next batch is chosen at once, and no third one."""
+    rigs.append(rig := Rig(predicted_s=1e-6))
+    rig.put(items=3)
+    rig.replica.start()
+    rig.until_infers()
+    rig.until_items(1)
+    rig.release.release()
+    rig.until_infers()
+    rig.until_items(0)
+    assert len(rig.sizes) == 2, "the third batch waits for its turn"
+
+
+@pytest.mark.parametrize("predicted_s", [0.0, 1000.0])
+def test_nothing_is_chosen_while_the_backend_is_busy_for_long(rigs: list[Rig], predicted_s: float) -> None:
+    """Neither where nothing is known of it. So a job that comes in the meantime is next."""
+    rigs.append(rig := Rig(predicted_s))
+    rig.put("flood", items=5)
+    rig.replica.start()
+    rig.until_infers()
+    light, done = rig.put("light")
+    assert rig.queue.items == 5
+    rig.release.release()
+    rig.until_infers()
+    rig.release.release()
+    assert done.wait(TIMEOUT_S)
+    assert isinstance(light.results[0], tuple)
+
+
+def test_what_is_abandoned_after_it_was_chosen_is_not_computed(rigs: list[Rig]) -> None:
+    rigs.append(rig := Rig(predicted_s=1e-6))
+    rig.put()
+    gone, _ = rig.put()
+    rig.replica.start()
+    rig.until_infers()
+    rig.until_items(0)  # The second is chosen.
+    gone.abandoned = True
+    _, done = rig.put()
+    rig.go_on()
+    assert done.wait(TIMEOUT_S)
+    assert gone.results == [None]
+    assert len(rig.sizes) == 2
+
+
+def test_a_broken_replica_gives_back_what_it_has_not_begun(rigs: list[Rig]) -> None:
+    rigs.append(rig := Rig(predicted_s=1e-6))
+    rig.deadly = True
+    failed, failed_done = rig.put()
+    _, waiting_done = rig.put("other")
+    rig.replica.start()
+    rig.until_infers()
+    rig.until_items(0)
+    rig.release.release()
+    assert failed_done.wait(TIMEOUT_S)
+    assert rig.broken.wait(TIMEOUT_S)
+    assert isinstance(failed.results[0], ModelFailedError)
+    rig.until_items(1)
+    assert not waiting_done.is_set()
+    assert not rig.replica.alive
+    assert len(rig.sizes) == 1
+
+
+def test_the_cost_is_learned_and_told_by_job(rigs: list[Rig]) -> None:
+    rigs.append(rig := Rig())
+    submission, done = rig.put("a")
+    rig.replica.start()
+    assert rig.cost.cost.token_s == 0
+    rig.go_on()
+    assert done.wait(TIMEOUT_S)
+    assert rig.cost.cost.token_s > 0
+    assert rig.queue.short_batch_tokens is not None
+    (result,) = submission.results
+    assert isinstance(result, tuple)
+    assert isinstance(result[0], ItemScore)
+    assert [report.jobs for report in rig.reports] == [(("a", 4),)]
+    assert rig.replica.remaining_s == 0
