@@ -58,6 +58,7 @@ def serve(settings: ServiceSettings, reread: Callable[[], ServiceSettings] | Non
     limits = settings.limits
     access = make_access(settings)
     metrics = Metrics(CollectorRegistry(), limits.max_client_jobs)
+    metrics.show_limits(limits.max_queue_items, limits.max_queue_tokens)
     policies = settings.fairness.make_policies()
     store = Store(settings.store)
     pool = make_pool(settings.batching)

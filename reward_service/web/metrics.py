@@ -86,9 +86,16 @@ class Metrics:
         self._truncated = counter("reward_truncated_total", "Inputs that were cut", ["model"])
         self._queue_items = gauge("reward_queue_items", "Inputs that wait", ["model"])
         self._queue_tokens = gauge("reward_queue_tokens", "Tokens that wait", ["model"])
+        self._limit_items = gauge("reward_queue_limit_items", "Inputs that may wait for one model", [])
+        self._limit_tokens = gauge("reward_queue_limit_tokens", "Tokens that may wait for one model", [])
         self._model_info = gauge("reward_model_info", "1 for each served model", ["model", "version", "runtime"])
         self._worker_alive = gauge("reward_worker_alive", "1 while a model's worker runs, 0 once it ended", ["model"])
         ProcessCollector(registry=registry)  # CPU time, memory, open files and start of this process, on Linux.
+
+    def show_limits(self, max_queue_items: int, max_queue_tokens: int) -> None:
+        """Show how much may wait for each model."""
+        self._limit_items.set(max_queue_items)
+        self._limit_tokens.set(max_queue_tokens)
 
     def watch(self, source: ScoreSource) -> None:
         """Show the models of a source, and its queue."""

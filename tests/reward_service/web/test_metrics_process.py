@@ -31,6 +31,8 @@ CONTRACT = [
     ("reward_truncated_total", "counter", {"model"}),
     ("reward_queue_items", "gauge", {"model"}),
     ("reward_queue_tokens", "gauge", {"model"}),
+    ("reward_queue_limit_items", "gauge", set()),
+    ("reward_queue_limit_tokens", "gauge", set()),
     ("reward_model_info", "gauge", {"model", "version", "runtime"}),
     ("reward_worker_alive", "gauge", {"model"}),
 ]
@@ -39,7 +41,11 @@ CONTRACT = [
 @pytest.fixture(scope="module")
 def page(start_service: Callable[..., Any], tiny_store: Path) -> str:
     """What a service says of itself after a score and a refusal."""
-    service = start_service(store=str(tiny_store), models=[{"name": "factuality", "runtime": "onnxruntime"}])
+    service = start_service(
+        store=str(tiny_store),
+        models=[{"name": "factuality", "runtime": "onnxruntime"}],
+        limits={"max_queue_items": 2000, "max_queue_tokens": 50000},
+    )
     with httpx.Client(base_url=service.url, timeout=TIMEOUT_S, headers={"X-Client-Job": JOB}) as http:
         items = [{"prompt": "p", "response": response} for response in ("Yes.", "No, not at all. Or is it?")]
         assert http.post("/v1/score", json={"items": items}).status_code == 200
@@ -65,6 +71,11 @@ def test_a_metric_of_the_contract_is_there(page: str, name: str, kind: str, labe
 def test_a_job_keeps_its_name(page: str) -> None:
     jobs = {sample.labels.get("client_job") for f in text_string_to_metric_families(page) for sample in f.samples}
     assert jobs == {None, JOB}
+
+
+def test_the_limits_are_those_of_the_settings(page: str) -> None:
+    assert "\nreward_queue_limit_items 2000.0\n" in page
+    assert "\nreward_queue_limit_tokens 50000.0\n" in page
 
 
 def test_latency_buckets_run_from_a_millisecond_to_a_minute(page: str) -> None:
