@@ -9,6 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"
+UNIT_TESTS = ("rules_test.yml", "rules_drift_test.yml")
 
 
 def read(name: str) -> Any:
@@ -24,12 +25,13 @@ def test_promtool_accepts_the_configuration(run_checker: Callable[..., str]) -> 
 
 
 def test_promtool_runs_the_unit_tests_of_the_rules(run_checker: Callable[..., str]) -> None:
-    assert "SUCCESS" in run_checker("promtool", "test", "rules", "prometheus/rules_test.yml")
+    said = run_checker("promtool", "test", "rules", *(f"prometheus/{name}" for name in UNIT_TESTS))
+    assert said.count("SUCCESS") == len(UNIT_TESTS)
 
 
 def test_every_alert_has_a_unit_test_that_fires_it_and_one_that_does_not() -> None:
     fires: dict[str, set[bool]] = {}
-    for test in read("rules_test.yml")["tests"]:
+    for test in [test for name in UNIT_TESTS for test in read(name)["tests"]]:
         for case in test.get("alert_rule_test", []):
             fires.setdefault(case["alertname"], set()).add(bool(case["exp_alerts"]))
     assert fires == {alert["alert"]: {True, False} for alert in alerts()}
