@@ -136,6 +136,8 @@ class Limits(Section):
         max_queue_items: Inputs of one model that may be tokenized or wait at a time; up to twice as many where a job
             has less than its share of them.
         max_queue_tokens: Their tokens, likewise.
+        max_pending_bytes: Of all bodies together that have not arrived whole.
+        receive_timeout_s: How long a request's head may take to arrive, and then its body.
         max_client_jobs: Different `client_job` labels in the metrics; further jobs share `other`.
     """
 
@@ -143,12 +145,18 @@ class Limits(Section):
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
     max_queue_items: int = Field(default=4096, ge=1)
     max_queue_tokens: int = Field(default=1024 * 1024, ge=1)
+    max_pending_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+    receive_timeout_s: float = Field(default=30.0, gt=0)
     max_client_jobs: int = Field(default=64, ge=1)
 
     @model_validator(mode="after")
-    def _a_request_fits_the_queue(self) -> "Limits":
+    def _a_request_fits(self) -> "Limits":
         if self.max_queue_items < self.max_items:
             raise ValueError(f"max_queue_items {self.max_queue_items} is below max_items {self.max_items}")
+        if self.max_pending_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_pending_bytes {self.max_pending_bytes} is below max_body_bytes {self.max_body_bytes}"
+            )
         return self
 
 

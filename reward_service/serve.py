@@ -34,6 +34,7 @@ from reward_service.runtimes.replicas import load_backends
 from reward_service.sources import by_prefix_difference, text_sources
 from reward_service.web.access import Access
 from reward_service.web.app import create_app
+from reward_service.web.arrival import BodyArrival, protocol_within
 from reward_service.web.metrics import Metrics
 from reward_service.web.server import run
 
@@ -87,11 +88,26 @@ def serve(settings: ServiceSettings, reread: Callable[[], ServiceSettings] | Non
         ui=settings.ui,
         lineup=lineup,
     )
+    app.add_middleware(
+        BodyArrival,
+        timeout_s=limits.receive_timeout_s,
+        max_bytes=limits.max_body_bytes,
+        max_pending_bytes=limits.max_pending_bytes,
+    )
     for source in sources:
         source.start()
     drain = settings.drain
     reload = None if reread is None else Reload(settings, reread, access, lineup)
-    run(app, scorer, settings.host, settings.port, grace_s=drain.grace_s, timeout_s=drain.timeout_s, reload=reload)
+    run(
+        app,
+        scorer,
+        settings.host,
+        settings.port,
+        protocol_within(limits.receive_timeout_s),
+        grace_s=drain.grace_s,
+        timeout_s=drain.timeout_s,
+        reload=reload,
+    )
 
 
 def openapi_document() -> dict[str, Any]:

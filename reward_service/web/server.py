@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from reward_service.core.scorer import Scorer
+from reward_service.web.arrival import PromptProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +22,7 @@ KEEP_ALIVE_S = 75
 """Longer than clients keep idle connections, so that a request does not meet a connection that is being closed."""
 
 BACKLOG = 2048
+MAX_OPEN_FILES = 65_536
 CLOSE_TIMEOUT_S = 5
 """How long replies may still be written, and workers finish, after draining."""
 
@@ -88,6 +91,7 @@ def run(
     scorer: Scorer,
     host: str,
     port: int,
+    protocol: type[PromptProtocol] = PromptProtocol,
     *,
     grace_s: float,
     timeout_s: float,
@@ -100,6 +104,7 @@ def run(
         scorer: What it serves; closed at the end.
         host: Address to listen on.
         port: Port, 0 for a free one.
+        protocol: Reads requests from connections.
         grace_s: Least time that the port stays open after the signal.
         timeout_s: Longest time that admitted requests are waited for.
         reload: Is called at each SIGHUP; None leaves the signal alone.
@@ -109,8 +114,10 @@ def run(
     """
     try:
         with _bound(host, port) as listener:
+            _allow_open_files()
             config = uvicorn.Config(
                 app,
+                http=protocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -127,6 +134,14 @@ def run(
     finally:
         scorer.close(CLOSE_TIMEOUT_S)
     logger.info("stopped")
+
+
+def _allow_open_files() -> None:
+    """Take more connections than the thousand or so that a process begins with, where the system grants it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -1,0 +1,110 @@
+"""Bounds on bodies, with messages handed over by hand; `test_hostile` tries them on a real process."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reward_service.errors import DeadlineExceededError, OverloadedError
+from reward_service.web.arrival import BodyArrival, PromptProtocol, protocol_within
+
+SCOPE = {"type": "http"}
+
+
+def chunk(size: int, more: bool) -> dict[str, Any]:
+    return {"type": "http.request", "body": b"x" * size, "more_body": more}
+
+
+async def read_all(_: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+    size = 0
+    while True:
+        message = await receive()
+        size += len(message["body"])
+        if not message["more_body"]:
+            await send(size)
+            return
+
+
+def call(app: BodyArrival, messages: list[dict[str, Any]], forever: bool = False) -> Any:
+    sent: list[Any] = []
+    waiting = iter(messages)
+
+    async def receive() -> Any:
+        message = next(waiting, None)
+        if message is None:
+            assert forever
+            await asyncio.Event().wait()
+        return message
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(app(SCOPE, receive, send))
+    return sent[0]
+
+
+def test_a_body_that_arrives_is_passed_on() -> None:
+    app = BodyArrival(read_all, timeout_s=60, max_bytes=10, max_pending_bytes=10)
+    for _ in range(3):  # What one request held is free for the next.
+        assert call(app, [chunk(4, True), chunk(4, True), chunk(1, False)]) == 9
+
+
+def test_a_body_that_stops_is_given_up() -> None:
+    app = BodyArrival(read_all, timeout_s=0.01, max_bytes=10, max_pending_bytes=10)
+    with pytest.raises(DeadlineExceededError, match=r"within 0\.01 s"):
+        call(app, [chunk(4, True)], forever=True)
+
+
+def test_what_is_thrown_away_counts_up_to_the_limit_of_a_body() -> None:
+    app = BodyArrival(read_all, timeout_s=60, max_bytes=10, max_pending_bytes=10)
+    assert call(app, [chunk(100, True), chunk(100, True), chunk(1, False)]) == 201
+
+
+def test_all_bodies_together_are_bounded() -> None:
+    async def scenario() -> None:
+        app = BodyArrival(read_all, timeout_s=60, max_bytes=10, max_pending_bytes=15)
+        go_on = asyncio.Event()
+        begun = asyncio.Event()
+
+        async def slow() -> Any:
+            if not begun.is_set():
+                begun.set()
+                return chunk(10, True)
+            await go_on.wait()
+            return chunk(0, False)
+
+        async def quick() -> Any:
+            return chunk(6, True)
+
+        async def drop(_: Any) -> None:
+            pass
+
+        held = asyncio.create_task(app(SCOPE, slow, drop))
+        await begun.wait()
+        with pytest.raises(OverloadedError):
+            await app(SCOPE, quick, drop)
+        go_on.set()
+        await held
+
+        async def whole() -> Any:
+            return chunk(10, False)
+
+        await app(SCOPE, whole, drop)
+
+    asyncio.run(scenario())
+
+
+def test_waiting_for_the_caller_to_leave_has_no_end() -> None:
+    async def app(_: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+        await receive()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(receive(), 0.05)
+        await send("waited")
+
+    assert call(BodyArrival(app, timeout_s=0.01, max_bytes=1, max_pending_bytes=1), [chunk(1, False)], True) == "waited"
+
+
+def test_the_protocol_takes_the_setting() -> None:
+    assert protocol_within(3.0).head_timeout_s == 3.0
+    assert PromptProtocol.head_timeout_s == 30.0

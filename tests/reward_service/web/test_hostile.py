@@ -1,0 +1,209 @@
+"""Callers who mean ill, or whose programs are broken, against a real process.
+
+They get typed errors, the service's memory stays bounded, and others are unharmed.
+"""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+TIMEOUT_S = 30.0
+MB = 1024 * 1024
+MAX_BODY = 4 * MB
+POSTS = ("/v1/score", "/v1/segment", "/get_reward", "/classify", "/predict", "/rm", "/v1/rewards")
+ITEM = {"prompt": "p", "response": "One. Two.", "fields": {"question": "Why?"}}
+
+
+@pytest.fixture(scope="module")
+def service(start_service: Callable[..., Any], tiny_store: Path) -> Any:
+    models = [{"name": name, "runtime": "onnxruntime"} for name in ("relevance", "factuality", "completeness")]
+    limits = {"receive_timeout_s": 1.0, "max_body_bytes": MAX_BODY, "max_pending_bytes": 4 * MAX_BODY}
+    compat = {"weights": {"factuality": 1.0}}
+    return start_service(store=str(tiny_store), models=models, limits=limits, compat=compat)
+
+
+@pytest.fixture
+def http(service: Any) -> Iterator[httpx.Client]:
+    """Checks that a friendly request is answered before and after the test."""
+    with httpx.Client(base_url=service.url, timeout=TIMEOUT_S) as client:
+        score(client)
+        yield client
+        score(client)
+        assert client.get("/readyz").status_code == 200
+
+
+def score(http: httpx.Client) -> None:
+    reply = http.post("/v1/score", json={"items": [ITEM]})
+    assert reply.status_code == 200, reply.text
+    assert all(model["error"] is None for model in reply.json()["results"][0]["scores"].values())
+
+
+def connect(url: str) -> socket.socket:
+    host, port = url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """What comes until the other side closes."""
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received
+
+
+def body_of(reply: bytes) -> Any:
+    head, _, body = reply.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+def peak_memory_mb(process: Any) -> float:
+    status = Path(f"/proc/{process.popen.pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/sc", b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow: "])
+def test_heads_that_do_not_arrive_are_not_waited_for(sent: bytes, http: httpx.Client, service: Any) -> None:
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(service.url)) for _ in range(50)]
+        for connection in connections:
+            connection.sendall(sent)
+        score(http)
+        for connection in connections:
+            assert read_all(connection) == b""
+
+
+def test_a_second_head_is_not_waited_for_either(http: httpx.Client, service: Any) -> None:
+    with connect(service.url) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET /heal")
+        read_all(connection)
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_bodies_that_do_not_arrive_are_deadline_exceeded(path: str, http: httpx.Client, service: Any) -> None:
+    with connect(service.url) as connection:
+        head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"
+        connection.sendall(head.encode() + b'{"items": ')
+        score(http)
+        status, body = body_of(read_all(connection))
+    assert status == 504
+    assert "did not arrive within 1 s" in json.dumps(body)
+
+
+def test_a_body_that_trickles_does_not_buy_time(http: httpx.Client, service: Any) -> None:
+    with connect(service.url) as connection:
+        connection.sendall(b"POST /v1/score HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+        connection.settimeout(0.1)
+        received = b""
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while not received:
+            assert time.monotonic() < deadline_s
+            try:
+                connection.sendall(b" ")
+                received = connection.recv(65536)
+            except TimeoutError:
+                continue
+        assert received.startswith(b"HTTP/1.1 504")
+
+
+def test_bodies_on_their_way_are_bounded_together(http: httpx.Client, service: Any) -> None:
+    before_mb = peak_memory_mb(service)
+    head = f"POST /v1/score HTTP/1.1\r\nHost: a\r\nContent-Length: {MAX_BODY}\r\n\r\n".encode()
+    statuses = set()
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(service.url)) for _ in range(24)]
+        for connection in connections:
+            with suppress(ConnectionError):  # Refused and hung up on while this one was still sending.
+                connection.sendall(head + b" " * (MAX_BODY - 1))
+        for connection in connections:
+            with suppress(ConnectionError):
+                statuses.add(int(connection.recv(65536).split()[1]))
+    assert statuses <= {503, 504}
+    assert statuses
+    assert peak_memory_mb(service) - before_mb < 24 * MAX_BODY / MB / 2
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_of_100_mb_is_refused_in_little_memory(declared: bool, http: httpx.Client, service: Any) -> None:
+    before_mb = peak_memory_mb(service)
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b"x" * MB
+
+    headers = {"Content-Length": str(100 * MB)} if declared else {}
+    try:
+        reply = http.post("/v1/score", content=chunks(), headers=headers)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (413, "payload_too_large")
+    except httpx.TransportError:  # The service hung up in the middle of the body, as it may.
+        pass
+    assert peak_memory_mb(service) - before_mb < 50
+
+
+NASTY = {
+    "deep lists": b'{"items": ' + b"[" * 200_000,
+    "deep objects": b'{"a":' * 100_000,
+    "closed deep lists": b"[" * 5_000 + b"]" * 5_000,
+    "invalid UTF-8": b'{"items": [{"response": "\xc3\x28"}]}',
+    "overlong UTF-8": b'{"items": [{"response": "\xc0\xaf"}]}',
+    "lone surrogate": b'{"items": [{"response": "\\ud83d"}], "query": ["\\ud83d"], "input": "\\udc00"}',
+    "UTF-16": '{"items": []}'.encode("utf-16"),
+    "huge number": b'{"timeout_s": 1' + b"0" * 100_000 + b"}",
+    "NaN": b'{"timeout_s": NaN}',
+    "many keys": json.dumps({str(n): n for n in range(100_000)}).encode(),
+    "nothing": b"",
+    "NUL": b"\x00",
+}
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_nasty_bodies_are_invalid_requests(path: str, http: httpx.Client) -> None:
+    for name, body in NASTY.items():
+        reply = http.post(path, content=body)
+        assert reply.status_code == 422, (name, reply.text[:200])
+        shown = reply.json()
+        assert "error" in shown
+        assert len(reply.content) < 10_000, "an error does not send the body back"
+
+
+def test_texts_of_every_kind_are_scored_or_refused(http: httpx.Client) -> None:
+    marks = "e" + "\u0301" * 900
+    texts = ["\x00", "\u202e", "\ufeff", marks, "👍🏽" * 30, "\U0010ffff", "\r\n", "a\x0bb\x85c\u2028d"]
+    for text in texts:
+        reply = http.post("/v1/score", json={"items": [{**ITEM, "response": text}]})
+        assert reply.status_code in (200, 422), text
+        for model in reply.json()["results"][0]["scores"].values() if reply.status_code == 200 else ():
+            end = 0
+            for segment in model["segments"] or []:
+                assert end <= segment["start"] < segment["end"] <= len(text)
+                end = segment["end"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\r\n\r\n\r\n\r\nnonsense\r\n\r\n",
+        b"POST /v1/score HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/score HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 300_000,
+    ],
+)
+def test_what_is_no_http_is_refused(sent: bytes, http: httpx.Client, service: Any) -> None:
+    with connect(service.url) as connection:
+        try:
+            connection.sendall(sent)
+            reply = connection.recv(65536)
+        except ConnectionError:
+            return
+    assert reply == b"" or 400 <= int(reply.split()[1]) < 500
