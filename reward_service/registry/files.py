@@ -130,8 +130,17 @@ def verify_files(directory: Path, digests: dict[str, str]) -> None:
             raise StoreError(f"{path}: was added after the version was published")
         if name not in present:
             raise StoreError(f"{path}: missing")
-        if sha256_of(path) != digests[name]:
-            raise StoreError(f"{path}: changed since it was published (its SHA-256 differs from {DIGESTS_FILE})")
+        verify_file(path, digests)
+
+
+def verify_file(path: Path, digests: dict[str, str]) -> None:
+    """Compare one file with its recorded digest.
+
+    Raises:
+        StoreError: It was changed since it was published.
+    """
+    if sha256_of(path) != digests.get(path.name):
+        raise StoreError(f"{path}: changed since it was published (its SHA-256 differs from {DIGESTS_FILE})")
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -164,6 +164,7 @@ class Store:
         published = self.find(reference)
         model_files.check_model_directory(published.path)
         model_files.verify_files(published.path, _read_digests(published.path))
+        _check_segmenter(published.manifest)
         check_checkpoint(published.path, published.manifest, read_config(published.path))
         return published
 
@@ -241,17 +242,19 @@ class Store:
         directory = self._model_dir(name) / version
         if not directory.is_dir() or directory.is_symlink():
             raise NotInStoreError(f"{directory}: no such version")
-        digest = model_files.combined_digest(_read_digests(directory))
+        digests = _read_digests(directory)
+        digest = model_files.combined_digest(digests)
         if not digest.startswith(version):
             raise StoreError(f"{directory / model_files.DIGESTS_FILE}: changed since it was published")
         path = directory / model_files.MANIFEST_FILE
+        if path.exists():
+            model_files.verify_file(path, digests)
         try:
             manifest = Manifest.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
             raise StoreError(f"{path}: {error}") from error
         if manifest.name != name:
             raise StoreError(f"{path}: says {manifest.name!r}, but the model is {name!r}")
-        _check_segmenter(manifest)
         pointing = tuple(sorted(alias for alias, target in self._aliases(name).items() if target == version))
         return Published(name, version, digest, pointing, manifest, directory)
 

@@ -84,6 +84,17 @@ def test_a_tokenizer_of_a_larger_vocabulary(files: Path, manifest: Manifest) -> 
     )
 
 
+def test_a_tokenizer_that_leaves_many_embeddings_without_a_token(files: Path, manifest: Manifest) -> None:
+    with_config(files, vocab_size=30_522)
+    with_token(files, "two", 28_995, special=False)  # What BERT's cased tokenizer would leave of the uncased model's.
+    assert refused(files, manifest) == (
+        "tokenizer.json: is not this model's: it gives ids up to 28995 only, but the model has 30522 embeddings"
+    )
+    with_config(files, vocab_size=102_400)
+    with_token(files, "three", 100_001, special=False)  # DeepSeek-V2's own.
+    check_checkpoint(files, manifest, read_config(files))
+
+
 @pytest.mark.parametrize(("key", "name"), [("cls_token_id", "'one'"), ("sep_token_id", "'one'")])
 def test_a_tokenizer_with_words_where_the_config_has_marks(
     files: Path, manifest: Manifest, key: str, name: str

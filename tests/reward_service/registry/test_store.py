@@ -137,10 +137,19 @@ def test_a_name_that_could_be_a_version_is_no_alias(
     assert not (tmp_path / "store").exists()
 
 
-def test_another_segmenter_is_refused(tmp_path: Path, files: Path, manifest: Manifest) -> None:
+def test_another_segmenter_is_refused(
+    tmp_path: Path, files: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = manifest.model_copy(update={"segmenter": manifest.segmenter.model_copy(update={"version": "other-9"})})
+    store = Store(tmp_path / "store")
+    with pytest.raises(StoreError, match="needs segmenter other-9, but this is sentencex-"):
+        store.publish(files, other)
+    monkeypatch.setattr("reward_service.registry.store.segmenter_version", lambda _: "other-9")
+    version = store.publish(files, other).version
+    monkeypatch.undo()
     with pytest.raises(StoreError, match="needs segmenter other-9"):
-        Store(tmp_path / "store").publish(files, other)
+        store.resolve("relevance")
+    assert [one.version for one in store.list()] == [version], "what cannot be served can still be listed"
 
 
 def test_a_refused_directory_leaves_nothing_behind(tmp_path: Path, files: Path, manifest: Manifest) -> None:
