@@ -21,7 +21,7 @@ from reward_service.compat_settings import Compat
 from reward_service.errors import ConfigError
 from reward_service.fairness_settings import FairnessSettings
 from reward_service.section import Section
-from reward_service.text_rewards.settings import CallableSettings, JudgeSettings, PerspectiveSettings
+from reward_service.text_rewards.settings import URL_PATTERN, CallableSettings, JudgeSettings, PerspectiveSettings
 
 REFERENCE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[A-Za-z0-9_.-]{1,64})?$"
 """`name`, `name@alias` or `name@version`."""
@@ -191,6 +191,20 @@ class Auth(Section):
     open_metrics: bool = True
 
 
+class Tracing(Section):
+    """OpenTelemetry traces; the extra `otel`.
+
+    Attributes:
+        endpoint: Collector that takes OTLP over HTTP; `/v1/traces` is added to a host alone. No traces if absent.
+        sample_ratio: Share of the traces that begin here which is kept, in [0, 1]; a caller's own decision counts more.
+        service_name: What the service is called in the traces.
+    """
+
+    endpoint: str | None = Field(default=None, pattern=URL_PATTERN)
+    sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    service_name: str = Field(default="reward-service", min_length=1)
+
+
 class Drain(Section):
     """How the service ends after SIGTERM.
 
@@ -219,6 +233,8 @@ class ServiceSettings(Section):
         compat: The protocols of existing trainers.
         ui: Whether `/ui` shows a page to try the models with.
         log_level: Least level that is logged to stderr.
+        log_format: Text for people, or one JSON object a line.
+        tracing: Traces.
     """
 
     host: str = "127.0.0.1"
@@ -233,6 +249,8 @@ class ServiceSettings(Section):
     compat: Compat = Compat()
     ui: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    tracing: Tracing = Tracing()
 
     @field_validator("models")
     @classmethod

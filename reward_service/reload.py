@@ -7,11 +7,12 @@ from reward_service.config import ServiceSettings
 from reward_service.errors import ConfigError, ServiceError, StoreError
 from reward_service.key_file import read_keys
 from reward_service.lineup import Lineup
+from reward_service.logs import configure_logging
 from reward_service.web.access import Access
 
 logger = logging.getLogger(__name__)
 
-LIVE = frozenset({"models", "auth", "log_level"})
+LIVE = frozenset({"models", "auth", "log_level", "log_format"})
 """Settings that take effect at once; the others need a restart."""
 
 
@@ -34,7 +35,7 @@ class Reload:
         self._lineup = lineup
 
     async def __call__(self) -> None:
-        """Follow the file as it is now: keys and log level at once, models when all of them are loaded."""
+        """Follow the file as it is now: keys and log at once, models when all of them are loaded."""
         logger.info("SIGHUP: reading the settings again")
         try:
             settings = self._reread()
@@ -46,7 +47,7 @@ class Reload:
             logger.warning("auth.keys is gone: everybody who reaches the port may score now")
         self._access.keys = keys
         self._access.open_metrics = settings.auth.open_metrics
-        logging.getLogger().setLevel(settings.log_level.upper())
+        configure_logging(settings.log_level, settings.log_format)
         others = [name for name in ServiceSettings.model_fields if name not in LIVE]
         if fixed := [name for name in others if getattr(settings, name) != getattr(self._settings, name)]:
             logger.warning("needs a restart to change: %s", ", ".join(fixed))

@@ -32,6 +32,7 @@ from reward_service.registry.store import Store
 from reward_service.reload import Reload
 from reward_service.runtimes.replicas import load_backends
 from reward_service.sources import by_prefix_difference, text_sources
+from reward_service.tracing import start_tracing
 from reward_service.web.access import Access
 from reward_service.web.app import create_app
 from reward_service.web.arrival import BodyArrival, protocol_within
@@ -58,6 +59,7 @@ def serve(settings: ServiceSettings, reread: Callable[[], ServiceSettings] | Non
         signal.signal(signal.SIGHUP, lambda *_: logger.warning("SIGHUP: still loading, ignored"))
     limits = settings.limits
     access = make_access(settings)
+    tracer = start_tracing(settings.tracing)
     metrics = Metrics(CollectorRegistry(), limits.max_client_jobs)
     metrics.show_limits(limits.max_queue_items, limits.max_queue_tokens)
     policies = settings.fairness.make_policies()
@@ -87,6 +89,7 @@ def serve(settings: ServiceSettings, reread: Callable[[], ServiceSettings] | Non
         access=access,
         ui=settings.ui,
         lineup=lineup,
+        tracer=tracer,
     )
     app.add_middleware(
         BodyArrival,
@@ -98,16 +101,20 @@ def serve(settings: ServiceSettings, reread: Callable[[], ServiceSettings] | Non
         source.start()
     drain = settings.drain
     reload = None if reread is None else Reload(settings, reread, access, lineup)
-    run(
-        app,
-        scorer,
-        settings.host,
-        settings.port,
-        protocol_within(limits.receive_timeout_s),
-        grace_s=drain.grace_s,
-        timeout_s=drain.timeout_s,
-        reload=reload,
-    )
+    try:
+        run(
+            app,
+            scorer,
+            settings.host,
+            settings.port,
+            protocol_within(limits.receive_timeout_s),
+            grace_s=drain.grace_s,
+            timeout_s=drain.timeout_s,
+            reload=reload,
+        )
+    finally:
+        if tracer is not None:
+            tracer.close()
 
 
 def openapi_document() -> dict[str, Any]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from reward_service.compat_settings import Compat
     from reward_service.domain import Batch
     from reward_service.web.access import Access
+    from reward_service.web.trace import Tracer
 
 VERSIONS = {"relevance": "3fa94c01d2be", "factuality": "9d1b7703aa52", "completeness": "c07e55d8f419"}
 TIMEOUT_S = 20.0
@@ -30,6 +31,7 @@ class FakeService:
         before: "Callable[[Batch], None] | None" = None,
         compat: "Compat | None" = None,
         access: "Access | None" = None,
+        tracer: "Tracer | None" = None,
         **limits: int,
     ) -> None:
         from prometheus_client import CollectorRegistry
@@ -51,6 +53,7 @@ class FakeService:
             max_body_bytes=self.limits.max_body_bytes,
             compat=compat,
             access=access,
+            tracer=tracer,
         )
         for source in sources:
             source.start()

@@ -1,7 +1,6 @@
 """Commands that serve: `serve` and `openapi`."""
 
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,6 @@ import typer
 from reward_service.cli.faults import fail
 from reward_service.errors import ConfigError, ServiceError, StoreError
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
 
 def serve(
     config: Annotated[Path, typer.Option(help="Settings, as YAML.")],
@@ -21,6 +18,7 @@ def serve(
 ) -> None:
     """Serve reward models over HTTP until SIGTERM."""
     from reward_service.config import ServiceSettings, load_settings
+    from reward_service.logs import configure_logging
     from reward_service.serve import serve as serve_models
 
     try:
@@ -30,7 +28,7 @@ def serve(
             return load_settings(config, ServiceSettings).model_copy(update=given)
 
         settings = read()
-        logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
+        configure_logging(settings.log_level, settings.log_format)
         serve_models(settings, read)
     except (ConfigError, StoreError, ServiceError, OSError) as error:
         fail(error)

@@ -206,7 +206,10 @@ class Replica:
             self._account(entries, results, ran)
         except Exception as error:
             if len(entries) == 1:
-                logger.exception("model %s failed on an input of %d tokens", self._model, entries[0].length_tokens)
+                # A copy, as another replica may be running in the request's own.
+                entries[0].submission.context.copy().run(
+                    logger.exception, "model %s failed on an input of %d tokens", self._model, entries[0].length_tokens
+                )
                 entries[0].settle(_as_service_error(error))
                 return
             logger.exception("model %s failed on a batch of %d; running them one by one", self._model, len(entries))

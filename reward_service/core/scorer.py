@@ -16,6 +16,7 @@ from reward_proto.score import Granularity
 from reward_service.core.quotas import Quotas
 from reward_service.core.segment import check_spans, segment_text
 from reward_service.core.source import ScoreSource, SourceOutcome
+from reward_service.core.stages import Stage, recorded_stages
 from reward_service.domain import ModelCard, ModelOutcome, Outcome, TextItem
 from reward_service.errors import DrainingError, InvalidRequestError, ServiceError, UnknownModelError
 
@@ -144,7 +145,7 @@ class Scorer:
         with self._admitted(sources):
             await self._check_segments(items)
             self._quotas.admit(job, len(items))
-            found = await asyncio.gather(*(source.score(items, deadline_s, job) for source in sources))
+            found = await asyncio.gather(*(_recorded(source, items, deadline_s, job) for source in sources))
             self._quotas.spend(job, sum(outcome.input_tokens for outcome in found))
         by_source = {id(source): outcome for source, outcome in zip(sources, found, strict=True)}
         outcomes = tuple(_of_model(model, by_source[id(model.source)]) for model in models)
@@ -215,6 +216,31 @@ class Scorer:
 
     async def _in_pool(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+async def _recorded(
+    source: ScoreSource, items: Sequence[TextItem], deadline_s: float | None, job: str
+) -> SourceOutcome:
+    """Ask a source, and record when it did what where somebody wants to know.
+
+    Sources tell how long their stages took. Tokenizing comes first; the longest wait is that for the last batch, whose
+    end is the end of all. So of a request in several batches the last one is shown.
+    """
+    begin_s = time.monotonic()
+    outcome = await source.score(items, deadline_s, job)
+    stages = recorded_stages.get()
+    if stages is None:
+        return outcome
+    end_s = time.monotonic()
+    inference_s = max(begin_s, end_s - outcome.inference_s)
+    durations_s = (outcome.tokenize_s, outcome.queue_s, outcome.inference_s)
+    all_three = (
+        Stage("tokenize", source.name, begin_s, begin_s + outcome.tokenize_s),
+        Stage("queue", source.name, max(begin_s, inference_s - outcome.queue_s), inference_s),
+        Stage("inference", source.name, inference_s, end_s),
+    )
+    stages += [stage for stage, took_s in zip(all_three, durations_s, strict=True) if took_s > 0]
+    return outcome
 
 
 def _check_all_segments(items: Sequence[TextItem]) -> None:

@@ -1,5 +1,6 @@
 """What passes between the request path and the batch path: the inputs of a request, and their results."""
 
+import contextvars
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ class Submission:
         results: One for each item of the request, or the error that stands for it; None until it is there.
         deadline_s: On the monotonic clock; None waits for ever.
         job: The training job that asks.
+        context: The request's, for what is logged on its behalf on other threads.
         abandoned: Set by the caller when it no longer waits.
         padded_tokens: Tokens computed for the items so far, padding included.
         queue_s: Longest wait of an item in the queue.
@@ -28,6 +30,7 @@ class Submission:
         self.results: list[HeadScores | ServiceError | None] = [None] * size
         self.deadline_s = deadline_s
         self.job = job
+        self.context = contextvars.copy_context()
         self.abandoned = False
         self.padded_tokens = 0
         self.queue_s = 0.0

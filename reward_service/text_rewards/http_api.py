@@ -19,6 +19,7 @@ from cachetools import LRUCache
 from pydantic import ValidationError
 
 from reward_service.errors import ModelFailedError, OverloadedError, ServiceError
+from reward_service.request_labels import current_request
 from reward_service.text_rewards.settings import ApiSettings
 
 WAIT_INITIAL_S = 0.5
@@ -156,7 +157,7 @@ class HttpApi(Generic[T]):
         if self._limiter is not None:
             await self._limiter.acquire()
         try:
-            reply = await self._client.post(path, json=body)
+            reply = await self._client.post(path, json=body, headers=_trace_headers())
         except httpx.HTTPError as error:
             raise _TryError(ModelFailedError(f"{self._name}: no reply ({type(error).__name__})"), True) from error
         if not reply.is_success:
@@ -181,6 +182,12 @@ class HttpApi(Generic[T]):
     def _blacked_out(self, text: str) -> str:
         shown = text.replace(self._key, "***") if self._key else text
         return shown[:MAX_MESSAGE_CHARS]
+
+
+def _trace_headers() -> dict[str, str]:
+    """Carries on the trace of the request that is worked for."""
+    labels = current_request.get()
+    return {"traceparent": labels.traceparent} if labels is not None and labels.traceparent else {}
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:

@@ -21,6 +21,7 @@ from reward_service.web.compat.routes import BODIES, make_compat_router
 from reward_service.web.context import RequestContext
 from reward_service.web.metrics import Metrics
 from reward_service.web.routes import make_router
+from reward_service.web.trace import Tracer
 from reward_service.web.ui.routes import make_ui_router
 
 TITLE = "Fine-grained reward service"
@@ -36,6 +37,7 @@ def create_app(
     access: Access | None = None,
     ui: bool = False,
     lineup: Lineup | None = None,
+    tracer: Tracer | None = None,
 ) -> FastAPI:
     """Build the app.
 
@@ -48,6 +50,7 @@ def create_app(
         access: Who may call; everybody may score if None.
         ui: Whether `/ui` shows a page to try the models with.
         lineup: Changes what is served; None refuses every change.
+        tracer: Makes spans of requests, if there is one.
     """
     access = access or Access()
     app = FastAPI(
@@ -58,7 +61,7 @@ def create_app(
         redirect_slashes=False,
         dependencies=[Depends(guard(access))],
     )
-    app.add_middleware(RequestContext, metrics=metrics, access=access)
+    app.add_middleware(RequestContext, metrics=metrics, access=access, tracer=tracer)
     app.add_middleware(ErrorShapes)
     error_map.install(app)
     app.include_router(make_router(scorer, metrics, lineup, max_items=max_items, max_body_bytes=max_body_bytes))

@@ -10,13 +10,22 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reward_proto.errors import ErrorCode
-from reward_service.web.access import Access
+from reward_service.core.stages import recorded_stages
+from reward_service.request_labels import RequestLabels, current_request, valid_traceparent
+from reward_service.web.access import METRICS_PATH, OPEN_PATHS, Access
 from reward_service.web.error_map import error_response
 from reward_service.web.metrics import Metrics
+from reward_service.web.trace import Span, Tracer
 
 logger = logging.getLogger(__name__)
+access_log = logging.getLogger("reward_service.access")
 
 REQUEST_ID_HEADER = "X-Request-Id"
+TRACEPARENT_HEADER = "traceparent"
+TRACESTATE_HEADER = "tracestate"
+QUIET_ENDPOINTS = OPEN_PATHS | {METRICS_PATH}
+"""What probes and scrapers ask every few seconds; logged at debug."""
+
 UNKNOWN_ENDPOINT = "unknown"
 """Label of requests to no route, whose paths are anybody's invention."""
 
@@ -32,10 +41,11 @@ class RequestContext:
     An exception that reaches it becomes `internal`, without its trace.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, access: Access) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, access: Access, tracer: Tracer | None = None) -> None:
         self._app = app
         self._metrics = metrics
         self._access = access
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -50,6 +60,11 @@ class RequestContext:
         state["request_id"] = request_id
         state["caller"] = caller = self._access.identify(headers)
         state["client_job"] = caller.job
+        traceparent = valid_traceparent(headers.get(TRACEPARENT_HEADER, ""))
+        span = self._tracer.begin(traceparent, headers.get(TRACESTATE_HEADER, "")) if self._tracer else None
+        labels = RequestLabels(request_id, caller.job, span.traceparent if span else traceparent)
+        entered = current_request.set(labels)
+        recording = recorded_stages.set(None if span is None else [])
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -71,11 +86,37 @@ class RequestContext:
             response = error_response(request_id, ErrorCode.INTERNAL, "the service failed on this request")
             await response(scope, receive, send_with_id)
         finally:
-            self._metrics.request_done(
-                getattr(scope.get("route"), "path", UNKNOWN_ENDPOINT),
-                state["client_job"],
-                status,
-                time.monotonic() - begin_s,
+            self._done(scope, status, time.monotonic() - begin_s, span)
+            recorded_stages.reset(recording)
+            current_request.reset(entered)
+
+    def _done(self, scope: Scope, status: int, took_s: float, span: Span | None) -> None:
+        """Count, log and trace an answered request."""
+        state = scope["state"]
+        endpoint = getattr(scope.get("route"), "path", UNKNOWN_ENDPOINT)
+        code: ErrorCode | None = state.get("error_code")
+        self._metrics.request_done(endpoint, state["client_job"], status, took_s)
+        if code is not None:
+            self._metrics.rejected(code)
+        key = state["caller"].key
+        told = {"code": code.value if code else None, "key_id": key.id if key else None}
+        known = {name: value for name, value in told.items() if value is not None}
+        access_log.log(
+            logging.DEBUG if endpoint in QUIET_ENDPOINTS else logging.INFO,
+            "%s %s %d in %.1f ms",
+            scope["method"],
+            endpoint,
+            status,
+            took_s * 1000,
+            extra={"endpoint": endpoint, "status": status, "duration_ms": round(took_s * 1000, 3), **known},
+        )
+        if span is not None:
+            labels = {"reward.request_id": state["request_id"], "reward.client_job": state["client_job"]}
+            span.end(
+                method=scope["method"],
+                endpoint=endpoint,
+                status=status,
+                error_code=told["code"],
+                labels=labels,
+                stages=recorded_stages.get() or (),
             )
-            if "error_code" in state:
-                self._metrics.rejected(state["error_code"])

@@ -145,7 +145,7 @@ class ServiceProcess:
         )
         threading.Thread(target=self._read, daemon=True).start()
         assert self._listening.wait(PROCESS_TIMEOUT_S), "".join(self.log)
-        found = re.search(r"listening on (http://\S+)", "".join(self.log))
+        found = re.search(r"listening on (http://[\w.:]+)", "".join(self.log))
         assert found, "".join(self.log)
         self.url = found.group(1)
 

@@ -1,5 +1,6 @@
 """Operating a real service: keys, models that change under load, settings read again, an orderly end."""
 
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -228,3 +229,31 @@ def test_an_orderly_end_under_load_fails_no_admitted_request(site: Site) -> None
         # Each kept connection is told 503 `draining` on its next request; nothing is cut and nothing refused before.
         assert all(len(answers) >= MIN_REPLIES for answers in crowd.answers(stop=False))
         assert ended.result(TIMEOUT_S) == 0
+
+
+def test_every_line_of_a_json_log_is_json_and_tells_its_request(
+    tmp_path: Path, tiny_store: Path, start_service: Any
+) -> None:
+    secret = add_key(tmp_path / "keys.yaml", Role.SCORE, "night")
+    process = start_service(
+        store=str(tiny_store),
+        models=[entry("relevance")],
+        auth={"keys": str(tmp_path / "keys.yaml")},
+        log_format="json",
+        log_level="debug",
+    )
+    text = "a text that no log may hold"
+    body = {"items": [{"response": text, "fields": {"question": "Why?"}}]}
+    headers = {"Authorization": f"Bearer {secret}", "X-Request-Id": "r-1"}
+    assert httpx.post(f"{process.url}/v1/score", json=body, headers=headers).status_code == 200
+    assert httpx.get(f"{process.url}/healthz").status_code == 200
+    assert process.end() == 0
+    lines = [json.loads(line) for line in process.log]
+    assert {"time", "level", "logger", "message"} <= set.intersection(*(set(line) for line in lines))
+    (scored,) = [line for line in lines if line.get("endpoint") == "/v1/score"]
+    assert (scored["level"], scored["request_id"], scored["client_job"]) == ("INFO", "r-1", "night")
+    assert (scored["status"], scored["logger"]) == (200, "reward_service.access")
+    (probed,) = [line for line in lines if line.get("endpoint") == "/healthz"]
+    assert probed["level"] == "DEBUG"
+    assert secret not in "".join(process.log)
+    assert text not in "".join(process.log)

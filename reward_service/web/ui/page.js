@@ -49,7 +49,7 @@ async function showModels() {
       at("state").textContent = reply.status === 401 ? "The service asks for an API key." : `HTTP ${reply.status}`;
       return;
     }
-    served = (await reply.json()).models;
+    served = (await reply.json()).models.filter((model) => ["ready", "failed"].includes(model.state));
   } catch {
     at("state").textContent = "The service does not answer.";
     return;

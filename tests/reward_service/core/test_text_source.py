@@ -23,6 +23,7 @@ from reward_service.errors import (
     ServiceError,
     TooLongError,
 )
+from reward_service.request_labels import RequestLabels, current_request
 
 TIMEOUT_S = 20.0
 
@@ -50,9 +51,11 @@ class Reward:
         self.closed = False
         self.released = threading.Event()
         self.thread: threading.Thread | None = None
+        self.request: RequestLabels | None = None
 
     async def score(self, responses: Sequence[Segmented]) -> Sequence[Result]:
         self.thread = threading.current_thread()
+        self.request = current_request.get()
         self.calls.append([one.item.response for one in responses])
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
@@ -294,3 +297,16 @@ def test_the_wait_is_estimated_from_the_speed_of_past_calls(make_rig: Callable[.
     rig.source._item_s, rig.source._waiting = 3.0, 4
     assert rig.source.estimated_wait_s == 6.0  # 4 items of 3 s, two at a time.
     rig.source._waiting = 0
+
+
+def test_the_reward_knows_the_request_that_it_works_for() -> None:
+    rig = Rig()
+    labels = RequestLabels("r-1", "night")
+
+    async def ask() -> None:
+        current_request.set(labels)
+        await rig.score("One. Two.")
+
+    asyncio.run(ask())
+    assert rig.reward.request is labels
+    rig.source.close(TIMEOUT_S)

@@ -9,6 +9,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from reward_service.errors import ModelFailedError, OverloadedError, ServiceError, TooLongError
+from reward_service.request_labels import RequestLabels, current_request
 from reward_service.text_rewards import http_api
 from reward_service.text_rewards.http_api import BadReplyError, HttpApi, retry_after_s
 from reward_service.text_rewards.settings import ApiSettings
@@ -242,3 +243,17 @@ def test_no_log_tells_the_key(make_api: Any, run: Run, caplog: pytest.LogCapture
     told = "\n".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
     assert "500" in told
     assert KEY not in told
+
+
+def test_the_trace_of_the_request_is_carried_on(make_api: Any, run: Run) -> None:
+    api, server = make_api()
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+    async def ask(n: int, labels: RequestLabels | None) -> None:
+        current_request.set(labels)
+        await api.ask("/a", {"n": n})
+
+    run(ask(1, RequestLabels("r", traceparent=traceparent)))
+    run(ask(2, RequestLabels("r")))
+    run(ask(3, None))
+    assert [asked.headers.get("traceparent") for asked in server.asked] == [traceparent, None, None]

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive, Scope, Send
 
 from reward_proto import ErrorCode, ErrorReply
+from reward_service.request_labels import current_request
 from reward_service.web.access import Access
 from reward_service.web.context import RequestContext
 from reward_service.web.metrics import Metrics
@@ -29,6 +31,32 @@ def call(app: Any, metrics: Metrics) -> list[Message]:
 @pytest.fixture
 def metrics() -> Metrics:
     return Metrics(CollectorRegistry(), 4)
+
+
+def test_one_line_tells_of_each_request(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["error_code"] = ErrorCode.TOO_LONG
+        await send({"type": "http.response.start", "status": 422, "headers": []})
+
+    with caplog.at_level(logging.DEBUG, "reward_service.access"):
+        call(app, metrics)
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    told = vars(record)
+    assert (told["endpoint"], told["status"], told["code"]) == ("unknown", 422, "too_long")
+    assert told["duration_ms"] >= 0
+    assert re.fullmatch(r"GET unknown 422 in \d+\.\d ms", record.getMessage())
+
+
+def test_code_that_works_for_a_request_knows_it(metrics: Metrics) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(current_request.get())
+
+    call(app, metrics)
+    assert (seen[0].request_id, seen[0].traceparent) == ("mine", "")
+    assert current_request.get() is None
 
 
 def status_count(metrics: Metrics, code: str) -> float | None:
