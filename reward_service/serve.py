@@ -100,7 +100,7 @@ def serve(settings: ServiceSettings, reread: Callable[[], ServiceSettings] | Non
     for source in sources:
         source.start()
     drain = settings.drain
-    reload = None if reread is None else Reload(settings, reread, access, lineup)
+    reload = None if reread is None else Reload(settings, reread, access, policies, lineup)
     try:
         run(
             app,
