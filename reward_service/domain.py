@@ -51,11 +51,17 @@ class Pooling(StrEnum):
     """What of a segment is read.
 
     `SEPARATOR` is the paper's: the logits at its separator. `MEAN` is the mean of the logits of its separator and its
-    tokens. The head is linear, so that this is the head's reading of their mean hidden state.
+    tokens. The head is linear, so that this is the head's reading of their mean hidden state. `SUM` is their sum, for
+    scalars that grow with what a response says; it is counted in units of `SUM_UNIT_TOKENS`.
     """
 
     SEPARATOR = "separator"
     MEAN = "mean"
+    SUM = "sum"
+
+
+SUM_UNIT_TOKENS = 64
+"""A sum over so many tokens is as large as their mean, so that both are learned at the same rates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +72,14 @@ class Read:
         positions: [S] int64 places in `input_ids`, one a segment, in order. Empty for a model whose one head reads
             the whole input.
         spans: The S segments that are read; one covering span for a sequence head, `Span(0, 0)` for a blank response.
-        widths: [S] int64, at least 1: how many tokens from each place on are averaged; one each when absent.
+        widths: [S] int64, at least 1: how many tokens from each place on are added up; one each when absent.
+        divisors: [S] int64, what the sums are divided by: the widths for a mean. There where widths are.
     """
 
     positions: NDArray[np.int64]
     spans: tuple[Span, ...]
     widths: NDArray[np.int64] | None = None
+    divisors: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)

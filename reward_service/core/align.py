@@ -81,19 +81,20 @@ def _score_head(
 
 
 def _read_tokens(reads: Sequence[Read], counts: Sequence[int], logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """[B, T, C] logits to [S_total, C]: the mean over each segment's own tokens, often one."""
+    """[B, T, C] logits to [S_total, C]: one token's, or the mean or sum over a segment's own tokens."""
     rows = np.repeat(np.arange(len(reads)), counts)
     positions = np.concatenate([one.positions for one in reads])
-    if all(one.widths is None for one in reads):
+    own = [(one.widths, one.divisors) for one in reads if one.widths is not None and one.divisors is not None]
+    if not own:
         one_each: NDArray[np.float64] = logits[rows, positions].astype(np.float64)
         return one_each
-    widths = np.concatenate([np.ones_like(one.positions) if one.widths is None else one.widths for one in reads])
+    widths, divisors = (np.concatenate(part) for part in zip(*own, strict=True))
     firsts = np.cumsum(widths) - widths
     columns = np.arange(int(widths.sum())) + np.repeat(positions - firsts, widths)
     tokens = logits[np.repeat(rows, widths), columns].astype(np.float64)
     # `reduceat` cannot take the empty list of a batch of blank responses.
-    means: NDArray[np.float64] = np.add.reduceat(tokens, firsts) / widths[:, None] if len(widths) else tokens
-    return means
+    added: NDArray[np.float64] = np.add.reduceat(tokens, firsts) / divisors[:, None] if len(widths) else tokens
+    return added
 
 
 def _judge(head: Head, read: NDArray[np.float64]) -> tuple[NDArray[np.float64], Sequence[str | None]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from reward_proto.models import ModelKind
-from reward_service.domain import Encoded, Pooling, Read, Readout, Span, TextItem
+from reward_service.domain import SUM_UNIT_TOKENS, Encoded, Pooling, Read, Readout, Span, TextItem
 from reward_service.errors import InvalidRequestError, MissingFieldError, TooLongError
 
 PROMPT_FIELD = "prompt"
@@ -41,11 +41,11 @@ class InputSpec:
     Attributes:
         template: The input's prefix, with `{field}` for each named input. `{prompt}` is always there.
         kinds: Of the heads, at least one. Span heads read segments. A sequence head whose network reads tokens reads
-            the first one (the last one with `Readout.AFTER`), or with `Pooling.MEAN` the response.
+            the first one (the last one with `Readout.AFTER`), or with another pooling than `SEPARATOR` the response.
         max_tokens: Longest input, special tokens included.
         cut_field: The one field whose end may be cut to fit; too long is an error when absent.
         readout: On which side of its segment a separator stands.
-        pooling: What of a segment is read.
+        poolings: What of a segment each of the heads reads; the separator where absent.
     """
 
     template: str
@@ -53,13 +53,18 @@ class InputSpec:
     max_tokens: int
     cut_field: str | None = None
     readout: Readout = Readout.BEFORE
-    pooling: Pooling = Pooling.SEPARATOR
+    poolings: tuple[Pooling, ...] = ()
+
+    @property
+    def heads(self) -> tuple[tuple[ModelKind, Pooling], ...]:
+        """Kind and pooling of each head."""
+        return tuple(zip(self.kinds, self.poolings or (Pooling.SEPARATOR,) * len(self.kinds), strict=True))
 
     @property
     def reads_whole(self) -> bool:
         """Whether the network puts out one row of logits for the whole input, and not one for each token."""
-        is_sequence = len(self.kinds) == 1 and self.kinds[0] is not ModelKind.TOKEN_CLASSIFICATION
-        return is_sequence and self.pooling is Pooling.SEPARATOR
+        kind, pooling = self.heads[0]
+        return len(self.kinds) == 1 and kind is not ModelKind.TOKEN_CLASSIFICATION and pooling is Pooling.SEPARATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +185,8 @@ class InputEncoder:
         input_ids = np.concatenate((*kept, np.array(body, dtype=np.int64), self._end))
         body_start = len(input_ids) - len(body) - len(self._end)
         reads = tuple(
-            self._read(kind, own, edges, body_start, len(input_ids))
-            for kind, own in zip(self._spec.kinds, heads, strict=True)
+            self._read(kind, pooling, own, edges, body_start, len(input_ids))
+            for (kind, pooling), own in zip(self._spec.heads, heads, strict=True)
         )
         return Encoded(input_ids, reads, truncated_tokens=cut)
 
@@ -213,17 +218,21 @@ class InputEncoder:
         ids: list[int] = self._tokenizer.encode(response[span.start : span.end], add_special_tokens=False).ids
         return ids
 
-    def _read(self, kind: ModelKind, spans: tuple[Span, ...], edges: _Edges, body_start: int, length: int) -> Read:
+    def _read(
+        self, kind: ModelKind, pooling: Pooling, spans: tuple[Span, ...], edges: _Edges, body_start: int, length: int
+    ) -> Read:
         is_before = self._spec.readout is Readout.BEFORE
         if self._spec.reads_whole:
             return Read(np.zeros(0, dtype=np.int64), spans)
-        if kind is not ModelKind.TOKEN_CLASSIFICATION and self._spec.pooling is Pooling.SEPARATOR:
+        if kind is not ModelKind.TOKEN_CLASSIFICATION and pooling is Pooling.SEPARATOR:
             return Read(np.array([0 if is_before else length - 1], dtype=np.int64), spans)
         firsts = np.array([body_start + edges.first[span.start] for span in spans], dtype=np.int64)
         stops = np.array([body_start + edges.stop[span.end] for span in spans], dtype=np.int64)
-        if self._spec.pooling is Pooling.SEPARATOR:
+        if pooling is Pooling.SEPARATOR:
             return Read(firsts if is_before else stops - 1, spans)
-        return Read(firsts, spans, widths=stops - firsts)
+        widths = stops - firsts
+        divisors = widths if pooling is Pooling.MEAN else np.full_like(widths, SUM_UNIT_TOKENS)
+        return Read(firsts, spans, widths, divisors)
 
     def _render(self, item: TextItem) -> tuple[str, int, int]:
         """Fill the template; returns the text and the cut field's range in it."""

@@ -46,6 +46,7 @@ class HeadSpec(BaseModel):
         labels: Class names by index; empty for a regressor.
         ok_label: The class that means "no error"; empty for a regressor.
         error_labels: See `Manifest`.
+        pooling: What of a segment it reads.
         calibration: Mean and standard deviation of its scores on training responses.
         metrics: Held-out figures at training; told, never used.
     """
@@ -58,6 +59,7 @@ class HeadSpec(BaseModel):
     labels: tuple[str, ...] = ()
     ok_label: str = ""
     error_labels: tuple[str, ...] = ()
+    pooling: Pooling = Pooling.SEPARATOR
     calibration: Calibration | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
 
@@ -66,6 +68,8 @@ class HeadSpec(BaseModel):
         _check_labels(self)
         if self.kind is not ModelKind.TOKEN_CLASSIFICATION and self.granularity is not Granularity.SEQUENCE:
             raise ValueError(f"a {self.kind.value} model scores the whole sequence, not each {self.granularity.value}")
+        if self.pooling is Pooling.SUM and self.kind.is_classifier:
+            raise ValueError("a sum grows with the segment, so that only a regressor reads one")
         return self
 
 
@@ -87,7 +91,8 @@ class Manifest(BaseModel):
         max_tokens: Longest input in the model's own tokens, special tokens included.
         cut_field: The one field whose text may be shortened to fit `max_tokens`; too long is an error when absent.
         readout: On which side of its segment a separator stands.
-        pooling: What of a segment is read: its separator, or the mean of its separator and its tokens.
+        pooling: What of a segment is read, where there are no `heads`: its separator, or the mean of its separator and
+            its tokens.
         scoring: How a segment's score comes out of the network's.
         segmenter: Which rule divides responses.
         calibration: Mean and standard deviation of scores on training responses.
@@ -121,8 +126,10 @@ class Manifest(BaseModel):
             self._check_heads()
             return self
         _check_labels(self)
-        if self.pooling is Pooling.MEAN and self.kind is not ModelKind.TOKEN_CLASSIFICATION:
-            raise ValueError("a mean is over tokens' logits, so it needs a token_classification network")
+        if self.pooling is not Pooling.SEPARATOR and self.kind is not ModelKind.TOKEN_CLASSIFICATION:
+            raise ValueError(
+                f"a {self.pooling.value} is over tokens' logits, so it needs a token_classification network"
+            )
         if self.scoring is Scoring.PREFIX_DIFFERENCE:
             if self.kind is not ModelKind.SEQUENCE_CLASSIFICATION or self.granularity is Granularity.SEQUENCE:
                 raise ValueError("prefix_difference makes a sequence_classification model score parts of a text")
@@ -134,8 +141,8 @@ class Manifest(BaseModel):
         names = [head.name for head in self.heads]
         if len(set(names)) < len(names):
             raise ValueError(f"heads are of different names, got {names}")
-        if len(names) == 1 and (self.pooling is not Pooling.MEAN or names != [self.name]):
-            raise ValueError("a single head is of its network's name and reads the mean of its tokens")
+        if len(names) == 1 and (self.heads[0].pooling is Pooling.SEPARATOR or names != [self.name]):
+            raise ValueError("a single head is of its network's name and reads more than a separator")
         if self.kind is not ModelKind.TOKEN_CLASSIFICATION or self.scoring is not Scoring.DIRECT:
             raise ValueError("a network of several heads is a token classifier with direct scoring")
         if self.labels or self.ok_label or self.error_labels or self.calibration is not None:
@@ -158,6 +165,7 @@ class Manifest(BaseModel):
                 labels=self.labels,
                 ok_label=self.ok_label,
                 error_labels=self.error_labels,
+                pooling=self.pooling,
                 calibration=self.calibration,
                 metrics=self.metrics,
             ),
@@ -177,8 +185,9 @@ class Manifest(BaseModel):
     @property
     def input_spec(self) -> InputSpec:
         """What turns texts into inputs."""
-        kinds = tuple(output.kind for output in self.outputs)
-        return InputSpec(self.template, kinds, self.max_tokens, self.cut_field, self.readout, self.pooling)
+        outputs = self.outputs
+        kinds, poolings = (tuple(output.kind for output in outputs), tuple(output.pooling for output in outputs))
+        return InputSpec(self.template, kinds, self.max_tokens, self.cut_field, self.readout, poolings)
 
 
 def _check_labels(model: Manifest | HeadSpec) -> None:

@@ -89,13 +89,11 @@ class InputConfig(_Strict):
     Attributes:
         language: Of the responses, for the segmenter: an ISO 639 code.
         template: The input's prefix. QA-Feedback's files give `{question}` and `{context}`, JSONL what its rows hold.
-        pooling: What of a segment is read: its separator as in the paper, or the mean of its separator and its tokens.
         training: Overrides of the file's `training`.
     """
 
     language: str = Field(default="en", pattern=r"^[a-z]{2,3}$")
     template: str
-    pooling: Pooling = Pooling.SEPARATOR
     training: TrainingConfig
 
     @field_validator("template")
@@ -121,6 +119,8 @@ class ModelConfig(InputConfig):
     Attributes:
         kind: `token_classification` (labels from error spans) or `sequence_regression` (from pairs).
         granularity: What its segments are; `sequence` for a regressor.
+        pooling: What of a segment is read: its separator as in the paper, the mean of its separator and its tokens, or,
+            for a regressor, their sum.
         error_types: Span errors that make a segment an error.
         ignore_error_types: A segment whose only errors are these is left out of the loss.
         min_error_words: Error spans with fewer words are dropped.
@@ -132,6 +132,7 @@ class ModelConfig(InputConfig):
 
     kind: Literal[ModelKind.TOKEN_CLASSIFICATION, ModelKind.SEQUENCE_REGRESSION]
     granularity: Granularity
+    pooling: Pooling = Pooling.SEPARATOR
     error_types: frozenset[str] = frozenset()
     ignore_error_types: frozenset[str] = frozenset()
     min_error_words: int = Field(default=0, ge=0)
@@ -151,6 +152,8 @@ class ModelConfig(InputConfig):
         if self.kind is ModelKind.TOKEN_CLASSIFICATION:
             if not self.error_types or self.pairs:
                 raise ValueError("a token_classification model needs error_types and takes no pairs")
+            if self.pooling is Pooling.SUM:
+                raise ValueError("a token_classification model reads separators or means: a sum grows with the segment")
             if self.error_types & self.ignore_error_types:
                 raise ValueError("error_types and ignore_error_types overlap")
         elif self.pairs is None or self.error_types or self.ignore_error_types or self.min_error_words:

@@ -20,17 +20,15 @@ def draft_manifest(config: TrainConfig, name: str, readout: Readout) -> Manifest
         "max_tokens": settings.training.max_tokens,
         "cut_field": settings.cut_field,
         "readout": readout,
-        "pooling": settings.pooling,
         "segmenter": SegmenterSpec(version=segmenter_version(settings.language), language=settings.language),
     }
     if name in config.models:
         head = _head(name, config.models[name])
-        if not head.kind.is_classifier and settings.pooling is Pooling.MEAN:
-            # A mean is over tokens' logits: one column of a token classifier, served as the scalar that it is.
+        if not head.kind.is_classifier and head.pooling is not Pooling.SEPARATOR:
+            # Tokens' logits are added up: one column of a token classifier, served as the scalar that it is.
             return Manifest(**shared, kind=ModelKind.TOKEN_CLASSIFICATION, granularity=head.granularity, heads=(head,))
-        return Manifest(
-            **shared, kind=head.kind, granularity=head.granularity, labels=head.labels, ok_label=head.ok_label
-        )
+        own = head.model_dump(include={"kind", "granularity", "labels", "ok_label", "pooling"})
+        return Manifest(**shared, **own)
     heads = tuple(_head(head, config.models[head]) for head in config.networks[name].heads)
     finest = min((head.granularity for head in heads), key=FINEST_FIRST.index)
     return Manifest(**shared, kind=ModelKind.TOKEN_CLASSIFICATION, granularity=finest, heads=heads)
@@ -76,7 +74,14 @@ def column_names(manifest: Manifest) -> tuple[str, ...]:
 def _head(name: str, settings: ModelConfig) -> HeadSpec:
     labels = LABELS if settings.kind.is_classifier else ()
     ok_label = OK_LABEL if labels else ""
-    return HeadSpec(name=name, kind=settings.kind, granularity=settings.granularity, labels=labels, ok_label=ok_label)
+    return HeadSpec(
+        name=name,
+        kind=settings.kind,
+        granularity=settings.granularity,
+        labels=labels,
+        ok_label=ok_label,
+        pooling=settings.pooling,
+    )
 
 
 def _own(figures: Mapping[str, float], head: str) -> dict[str, float]:

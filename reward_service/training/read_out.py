@@ -10,12 +10,12 @@ from reward_service.domain import Read
 
 
 def read_tokens(logits: Tensor, rows: Sequence[int], reads: Sequence[Read]) -> Tensor:
-    """The logits of every segment: the mean over its own tokens, often one.
+    """The logits of every segment: one token's, or the mean or sum over its own tokens.
 
     Args:
         logits: [B, T, C] float.
         rows: N places in the batch, one for each of `reads`.
-        reads: Where segments are read, S of them in all.
+        reads: Where one head's segments are read, S of them in all.
 
     Returns:
         [S, C] float32, in order.
@@ -23,15 +23,16 @@ def read_tokens(logits: Tensor, rows: Sequence[int], reads: Sequence[Read]) -> T
     positions = np.concatenate([read.positions for read in reads])
     counts = [len(read.positions) for read in reads]
     at_rows = np.repeat(np.array(rows, dtype=np.int64), counts)
-    if all(read.widths is None for read in reads):
+    own = [(read.widths, read.divisors) for read in reads if read.widths is not None and read.divisors is not None]
+    if not own:
         return logits[_on(logits, at_rows), _on(logits, positions)].float()
-    widths = np.concatenate([np.ones_like(read.positions) if read.widths is None else read.widths for read in reads])
+    widths, divisors = (np.concatenate(part) for part in zip(*own, strict=True))
     firsts = np.cumsum(widths) - widths
     columns = np.arange(int(widths.sum())) + np.repeat(positions - firsts, widths)
     tokens = logits[_on(logits, np.repeat(at_rows, widths)), _on(logits, columns)].float()
     segments = _on(logits, np.repeat(np.arange(len(widths)), widths))
     sums = tokens.new_zeros(len(widths), tokens.shape[-1]).index_add(0, segments, tokens)
-    return sums / _on(logits, widths)[:, None]
+    return sums / _on(logits, divisors)[:, None]
 
 
 def _on(logits: Tensor, numbers: np.ndarray) -> Tensor:

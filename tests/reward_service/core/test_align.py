@@ -45,8 +45,9 @@ def test_a_mean_is_over_the_segments_own_tokens() -> None:
     logits[0, 1:3] = [[0.0, math.log(2)], [0.0, math.log(18)]]  # Their mean is log 6: P(ok) = 6 / 7.
     logits[0, 4] = [math.log(4), 0.0]  # P(ok) = 1 / 5
     spans = (Span(0, 3), Span(4, 9))
-    read = Read(np.array([1, 4]), spans, widths=np.array([2, 1]))
-    blank = Read(np.zeros(0, dtype=np.int64), (), widths=np.zeros(0, dtype=np.int64))
+    read = Read(np.array([1, 4]), spans, np.array([2, 1]), np.array([2, 1]))
+    nothing = np.zeros(0, dtype=np.int64)
+    blank = Read(nothing, (), nothing, nothing)
     items = [Encoded(np.zeros(6, dtype=np.int64), (one,)) for one in (read, blank)]
     first, second = map(score_of, align([SPANS], items, logits))
     assert [segment.score for segment in first.segments] == pytest.approx([6 / 7, 0.2])
@@ -57,15 +58,18 @@ def test_a_mean_is_over_the_segments_own_tokens() -> None:
 def test_a_token_that_is_not_finite_fails_a_mean_that_it_is_in() -> None:
     logits = np.zeros((1, 3, 2))
     logits[0, 1] = np.inf
-    item = Encoded(np.zeros(3, dtype=np.int64), (Read(np.array([0]), (Span(0, 1),), widths=np.array([2])),))
+    item = Encoded(np.zeros(3, dtype=np.int64), (Read(np.array([0]), (Span(0, 1),), np.array([2]), np.array([2])),))
     ((result,),) = align([SPANS], [item], logits)
     assert isinstance(result, ModelFailedError)
 
 
 def test_a_regressor_may_be_read_from_its_tokens() -> None:
     head = Head(ModelKind.SEQUENCE_REGRESSION, name="completeness")
-    item = Encoded(np.zeros(3, dtype=np.int64), (Read(np.array([1]), (Span(0, 4),), widths=np.array([2])),))
-    assert score_of(align([head], [item], np.array([[[9.0], [1.0], [-4.0]]]))[0]).sequence_score == -1.5
+    logits = np.array([[[9.0], [1.0], [-4.0]]])
+    for divisor, expected in ((2, -1.5), (64, -3 / 64)):
+        read = Read(np.array([1]), (Span(0, 4),), np.array([2]), np.array([divisor]))
+        item = Encoded(np.zeros(3, dtype=np.int64), (read,))
+        assert score_of(align([head], [item], logits)[0]).sequence_score == expected
 
 
 def test_the_ok_class_is_found_by_name_not_by_place() -> None:

@@ -80,27 +80,30 @@ def test_a_mean_is_over_a_segments_tokens_and_its_separator(
     readout: Readout, body: str, first: list[int], width: list[int]
 ) -> None:
     tokenizer = bert()
-    spec = span_spec(readout=readout, pooling=Pooling.MEAN)
+    spec = span_spec(readout=readout, poolings=(Pooling.MEAN,))
     encoded = InputEncoder(tokenizer, spec).encode(item(), (SPANS,))
     (read,) = encoded.reads
     assert tokens_of(tokenizer, encoded.input_ids[11:]) == body
     assert read.widths is not None
     assert (read.positions.tolist(), read.widths.tolist()) == (first, width)
+    assert read.divisors is read.widths
 
 
 def test_a_mean_over_a_whole_response_spans_the_finer_separators() -> None:
     kinds = (ModelKind.TOKEN_CLASSIFICATION, ModelKind.SEQUENCE_REGRESSION)
-    spec = span_spec(template="a:", kinds=kinds, pooling=Pooling.MEAN)
-    encoded = InputEncoder(bert(), spec).encode(item(), (SPANS, (Span(0, 14),)))
     # [CLS] a : [SEP] one two . [SEP] three [SEP]
-    assert [(read.positions.tolist(), read.widths) for read in encoded.reads[1:]] == [([3], [6])]
+    for pooling, divisor in ((Pooling.MEAN, 6), (Pooling.SUM, 64)):
+        spec = span_spec(template="a:", kinds=kinds, poolings=(Pooling.SEPARATOR, pooling))
+        spans, whole = InputEncoder(bert(), spec).encode(item(), (SPANS, (Span(0, 14),))).reads
+        assert (spans.positions.tolist(), spans.widths) == ([3, 7], None)
+        assert (whole.positions.tolist(), whole.widths, whole.divisors) == ([3], [6], [divisor])
 
 
 def test_a_mean_over_a_blank_response_is_its_separator() -> None:
-    spec = span_spec(template="a:", kinds=(ModelKind.SEQUENCE_REGRESSION,), pooling=Pooling.MEAN)
+    spec = span_spec(template="a:", kinds=(ModelKind.SEQUENCE_REGRESSION,), poolings=(Pooling.MEAN,))
     (read,) = InputEncoder(bert(), spec).encode(item(" "), ((),)).reads
     assert (read.spans, read.positions.tolist(), read.widths) == ((Span(0, 0),), [3], [1])
-    (nothing,) = InputEncoder(bert(), span_spec(pooling=Pooling.MEAN)).encode(item(" "), ((),)).reads
+    (nothing,) = InputEncoder(bert(), span_spec(poolings=(Pooling.MEAN,))).encode(item(" "), ((),)).reads
     assert (nothing.positions.tolist(), nothing.spans) == ([], ())
 
 

@@ -1,4 +1,4 @@
-"""Models that read the mean of a segment's tokens: trained, judged, exported and served."""
+"""Models that read the mean or the sum of a segment's tokens: trained, judged, exported and served."""
 
 import asyncio
 import json
@@ -32,8 +32,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Path, feedback_
     folder = tmp_path_factory.mktemp("pooling")
     path = write_config(folder / "train.yaml", encoder_dir, feedback_files, folder / "store")
     content = json.loads(path.read_text())
-    for model in content["models"].values():
-        model["pooling"] = "mean"
+    content["models"]["factuality"]["pooling"] = "mean"
+    content["models"]["preference"]["pooling"] = "sum"
     path.write_text(json.dumps(content))
     train_models(load_settings(path, TrainConfig))
     return Store(folder / "store")
@@ -41,12 +41,12 @@ def store(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Path, feedback_
 
 def test_both_learn_their_habit(store: Store) -> None:
     factuality, preference = (store.resolve(name).manifest for name in NAMES)
-    assert (factuality.pooling, preference.pooling) == (Pooling.MEAN, Pooling.MEAN)
+    assert factuality.pooling is Pooling.MEAN
     assert factuality.metrics["auc"] > 0.95
     # A regressor is one column of a token classifier.
     assert preference.kind is ModelKind.TOKEN_CLASSIFICATION
     (head,) = preference.heads
-    assert (head.name, head.kind) == ("preference", ModelKind.SEQUENCE_REGRESSION)
+    assert (head.name, head.kind, head.pooling) == ("preference", ModelKind.SEQUENCE_REGRESSION, Pooling.SUM)
     assert head.metrics["accuracy"] > 0.95
 
 

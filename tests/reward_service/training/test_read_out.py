@@ -10,9 +10,14 @@ from reward_service.training.read_out import read_tokens
 LOGITS = torch.tensor([[[1.0, 0.0], [2.0, 4.0], [6.0, 2.0]], [[3.0, 1.0], [5.0, 7.0], [0.0, 0.0]]])
 
 
-def read(positions: list[int], widths: list[int] | None = None) -> Read:
+def read(positions: list[int], widths: list[int] | None = None, divisors: list[int] | None = None) -> Read:
     spans = tuple(Span(i, i + 1) for i in range(len(positions)))
-    return Read(np.array(positions, dtype=np.int64), spans, None if widths is None else np.array(widths))
+    return Read(
+        np.array(positions, dtype=np.int64),
+        spans,
+        None if widths is None else np.array(widths),
+        None if widths is None else np.array(divisors or widths),
+    )
 
 
 def test_one_token_each() -> None:
@@ -25,8 +30,8 @@ def test_means_by_hand() -> None:
     assert found.tolist() == [[1.0, 0.0], [4.0, 3.0], [4.0, 4.0]]
 
 
-def test_heads_that_read_one_token_and_means_may_be_mixed() -> None:
-    assert read_tokens(LOGITS, [0, 0], [read([1]), read([0], [3])]).tolist() == [[2.0, 4.0], [3.0, 2.0]]
+def test_sums_by_hand() -> None:
+    assert read_tokens(LOGITS, [0, 1], [read([0], [3], [2]), read([1], [1], [2])]).tolist() == [[4.5, 3.0], [2.5, 3.5]]
 
 
 def test_every_token_of_a_segment_gets_its_share_of_the_gradient() -> None:
