@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from reward_service.cache_settings import CacheSettings
 from reward_service.compat_settings import Compat
 from reward_service.errors import ConfigError
 from reward_service.fairness_settings import FairnessSettings
@@ -68,6 +69,7 @@ class ModelSettings(Section):
         device: `cpu`, `cuda` or `cuda:N`.
         devices: Several, in place of `device`: the model runs side by side on all of them, with one queue.
         replicas: How many times the model runs on each device.
+        cache: Whether its scores are kept, where the service has a cache.
     """
 
     source: Literal["store"] = "store"
@@ -77,6 +79,7 @@ class ModelSettings(Section):
     device: Device = "cpu"
     devices: tuple[Device, ...] = ()
     replicas: int = Field(default=1, ge=1, le=64)
+    cache: bool = True
 
     @model_validator(mode="after")
     def _runtime_can(self) -> "ModelSettings":
@@ -229,6 +232,7 @@ class ServiceSettings(Section):
         batching: Batches and threads.
         auth: Keys.
         fairness: Weights and quotas of training jobs.
+        cache: Scores that were computed before.
         drain: The end.
         compat: The protocols of existing trainers.
         ui: Whether `/ui` shows a page to try the models with.
@@ -245,6 +249,7 @@ class ServiceSettings(Section):
     batching: Batching = Batching()
     auth: Auth = Auth()
     fairness: FairnessSettings = FairnessSettings()
+    cache: CacheSettings = CacheSettings()
     drain: Drain = Drain()
     compat: Compat = Compat()
     ui: bool = False

@@ -171,11 +171,13 @@ class ItemScore:
         sequence_score: Mean of the segments for a classifier, the scalar for a regressor; None where a span model
             had nothing to read. A sequence model scores a blank response too, so this may stand without segments.
         truncated_tokens: Input tokens that were cut, where the manifest allows it.
+        cached: Whether it was computed for an earlier request.
     """
 
     segments: tuple[ScoredSpan, ...]
     sequence_score: float | None
     truncated_tokens: int = 0
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

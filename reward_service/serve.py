@@ -12,8 +12,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from reward_service.cache.cached_source import CachedSource
+from reward_service.cache.key import KeyMaker
+from reward_service.cache.score_cache import ScoreCache
+from reward_service.caching import computation_of, opened_cache
 from reward_service.config import AnyModelSettings, Batching, Limits, ModelSettings, ServiceSettings
-from reward_service.core.encode import InputEncoder
+from reward_service.core.encode import InputEncoder, template_fields
 from reward_service.core.encoder_source import EncoderSource
 from reward_service.core.fair_share import JobPolicies
 from reward_service.core.quotas import Quotas
@@ -36,6 +40,7 @@ from reward_service.tracing import start_tracing
 from reward_service.web.access import Access
 from reward_service.web.app import create_app
 from reward_service.web.arrival import BodyArrival, protocol_within
+from reward_service.web.cache_metrics import CacheMetrics
 from reward_service.web.metrics import Metrics
 from reward_service.web.server import run
 
@@ -50,27 +55,37 @@ def serve(settings: ServiceSettings, reread: Callable[[], ServiceSettings] | Non
         reread: Reads the settings again at a SIGHUP; None leaves the signal alone.
 
     Raises:
-        ConfigError: A key, a function, a package or a model that the settings name is not there.
+        ConfigError: A key, a function, a package, a model or a folder that the settings name is not there.
         StoreError: A model is missing, changed or refused, or its runtime cannot be used.
         ModelFailedError: A model does not run.
         OSError: The address cannot be bound.
     """
     if reread is not None:
         signal.signal(signal.SIGHUP, lambda *_: logger.warning("SIGHUP: still loading, ignored"))
+    metrics = Metrics(CollectorRegistry(), settings.limits.max_client_jobs)
+    with opened_cache(settings.cache, CacheMetrics(metrics.registry)) as cache:
+        _serve(settings, reread, metrics, cache)
+
+
+def _serve(
+    settings: ServiceSettings,
+    reread: Callable[[], ServiceSettings] | None,
+    metrics: Metrics,
+    cache: ScoreCache | None,
+) -> None:
     limits = settings.limits
     access = make_access(settings)
     tracer = start_tracing(settings.tracing)
-    metrics = Metrics(CollectorRegistry(), limits.max_client_jobs)
     metrics.show_limits(limits.max_queue_items, limits.max_queue_tokens)
     policies = settings.fairness.make_policies()
     store = Store(settings.store)
     pool = make_pool(settings.batching)
-    texts = text_sources(settings.models, max_queue_items=limits.max_queue_items, telemetry=metrics)
+    texts = text_sources(settings.models, max_queue_items=limits.max_queue_items, telemetry=metrics, cache=cache)
 
     def build(model: AnyModelSettings) -> ScoreSource:
         if isinstance(model, ModelSettings):
-            return load_source(store, model, limits, settings.batching, pool, metrics, policies)
-        return text_sources([model], max_queue_items=limits.max_queue_items, telemetry=metrics)[0]
+            return load_source(store, model, limits, settings.batching, pool, metrics, policies, cache)
+        return text_sources([model], max_queue_items=limits.max_queue_items, telemetry=metrics, cache=cache)[0]
 
     def check(served: Sequence[ScoreSource]) -> None:
         check_names(served, settings.compat.weights)
@@ -167,6 +182,7 @@ def load_source(
     pool: Executor,
     telemetry: Telemetry,
     policies: JobPolicies | None = None,
+    cache: ScoreCache | None = None,
 ) -> ScoreSource:
     """Load and warm one model of the store; its worker is not started.
 
@@ -198,13 +214,17 @@ def load_source(
         backend.runtime,
         time.monotonic() - begin_s,
     )
-    source = EncoderSource(
-        make_cards(published, backend.runtime),
+    cards = make_cards(published, backend.runtime)
+    source: ScoreSource = EncoderSource(
+        cards,
         encoder,
         worker,
         pool=pool,
         telemetry=telemetry,
     )
+    if cache is not None and wanted.cache:
+        computation = computation_of(published, backend.runtime, wanted.all_devices)
+        source = CachedSource(source, cache, KeyMaker(cards, computation, template_fields(manifest.template)))
     if manifest.scoring is Scoring.PREFIX_DIFFERENCE:
         return by_prefix_difference(source, manifest.granularity)
     return source

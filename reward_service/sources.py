@@ -10,6 +10,9 @@ from typing import Any
 
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
+from reward_service.cache.cached_source import CachedSource
+from reward_service.cache.key import KeyMaker
+from reward_service.cache.score_cache import ScoreCache
 from reward_service.config import AnyModelSettings, ModelSettings, read_key
 from reward_service.core.prefix_difference import PrefixDifferenceSource
 from reward_service.core.segmenter_version import segmenter_version
@@ -40,7 +43,11 @@ EXTRA = "pip install 'fine-grained-rlhf[text-rewards]'"
 
 
 def text_sources(
-    models: Sequence[AnyModelSettings], *, max_queue_items: int, telemetry: Telemetry
+    models: Sequence[AnyModelSettings],
+    *,
+    max_queue_items: int,
+    telemetry: Telemetry,
+    cache: ScoreCache | None = None,
 ) -> dict[int, ScoreSource]:
     """The sources of the entries that are not the store's, by their index in `models`; none is started.
 
@@ -53,7 +60,7 @@ def text_sources(
         if isinstance(wanted, ModelSettings):
             continue
         try:
-            made[index] = _source(wanted, max_queue_items, telemetry)
+            made[index] = _source(wanted, max_queue_items, telemetry, cache)
         except _EntryError as error:
             faults.append(f"models[{index}]{error}")
     if faults:
@@ -80,7 +87,7 @@ class _EntryError(Exception):
     """What is wrong with an entry, after the place in it: `.key_env: ...`."""
 
 
-def _source(wanted: TextSettings, max_queue_items: int, telemetry: Telemetry) -> ScoreSource:
+def _source(wanted: TextSettings, max_queue_items: int, telemetry: Telemetry, cache: ScoreCache | None) -> ScoreSource:
     identity = wanted.model_dump(mode="json", exclude=set(wanted.UNVERSIONED))
     if isinstance(wanted, CallableSettings):
         card, reward = _callable(wanted, identity)
@@ -90,14 +97,20 @@ def _source(wanted: TextSettings, max_queue_items: int, telemetry: Telemetry) ->
         card, reward = _perspective(wanted, identity)
     else:
         raise TypeError(f"no source for {type(wanted).__name__}")
-    source = TextSource(
+    batch_items = wanted.batch_items if isinstance(wanted, CallableSettings) else 1
+    source: ScoreSource = TextSource(
         card,
         reward,
         concurrency=wanted.concurrency,
-        batch_items=wanted.batch_items if isinstance(wanted, CallableSettings) else 1,
+        batch_items=batch_items,
         max_queue_items=max_queue_items,
         telemetry=telemetry,
     )
+    if cache is not None and wanted.cache:
+        # The Perspective API gets the response alone.
+        reads = () if isinstance(wanted, PerspectiveSettings) else None
+        # Call by call, so that what a quota has granted is kept even when the caller leaves.
+        source = CachedSource(source, cache, KeyMaker([card], reads=reads), items_per_call=batch_items)
     if isinstance(wanted, PerspectiveSettings) and wanted.scoring == "prefix_difference":
         return by_prefix_difference(source, Granularity.SENTENCE)
     return source
@@ -177,7 +190,7 @@ def _key_of(wanted: ApiSettings) -> str | None:
 
 def _need_clients() -> None:
     """Tell which extra is missing, before the modules that need it are imported."""
-    for module in ("aiolimiter", "cachetools", "httpx", "stamina"):
+    for module in ("aiolimiter", "httpx", "stamina"):
         try:
             importlib.import_module(module)
         except ImportError as error:

@@ -113,7 +113,7 @@ class ItemResult(BaseModel):
 
 
 class Usage(BaseModel):
-    """What the request cost: tokens of its own inputs, and tokens computed for them, padding included."""
+    """What the request cost: tokens of its inputs, and tokens computed for them. What was not computed anew costs 0."""
 
     input_tokens: int
     padded_tokens: int

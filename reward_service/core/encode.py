@@ -110,6 +110,15 @@ def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
     return tuple((literal, name) for literal, name, _, _ in parts)
 
 
+def template_fields(template: str) -> frozenset[str]:
+    """Names of the inputs that a template reads; `prompt` among them if it does.
+
+    Raises:
+        ValueError: See `parse_template`.
+    """
+    return frozenset(name for _, name in parse_template(template) if name is not None)
+
+
 class InputEncoder:
     """Turns segmented responses into one model's inputs. Safe to use from several threads.
 

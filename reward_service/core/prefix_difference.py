@@ -113,6 +113,7 @@ def _difference(
     before = OK_OF_NOTHING
     segments = []
     truncated_tokens = 0
+    cached = bool(spans)
     for span, prefix in zip(spans, prefixes, strict=True):
         if isinstance(prefix, ServiceError):
             return prefix
@@ -121,4 +122,5 @@ def _difference(
         segments.append(ScoredSpan(span, prefix.sequence_score - before, None, logits))
         before = prefix.sequence_score
         truncated_tokens = max(truncated_tokens, prefix.truncated_tokens)
-    return ItemScore(tuple(segments), before - OK_OF_NOTHING if segments else None, truncated_tokens)
+        cached = cached and prefix.cached
+    return ItemScore(tuple(segments), before - OK_OF_NOTHING if segments else None, truncated_tokens, cached)

@@ -1,21 +1,17 @@
-"""One remote HTTP service: quota, retries, a cache, and one request for the same question asked twice at a time.
+"""One remote HTTP service: quota and retries.
 
 The key goes into a header and nowhere else; where a service repeats it in an error, it is blacked out.
 """
 
-import asyncio
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
 
 import httpx
 import stamina
 from aiolimiter import AsyncLimiter
-from cachetools import LRUCache
 from pydantic import ValidationError
 
 from reward_service.errors import ModelFailedError, OverloadedError, ServiceError
@@ -48,14 +44,6 @@ class _TryError(Exception):
         super().__init__(error.message)
         self.error = error
         self.retry = retry
-
-
-@dataclass(slots=True)
-class _Flight(Generic[T]):
-    """A question under way, and how many wait for its answer."""
-
-    task: asyncio.Task[T]
-    waiters: int = 0
 
 
 class HttpApi(Generic[T]):
@@ -97,46 +85,20 @@ class HttpApi(Generic[T]):
         # One at a time, evenly spaced: no window of time has more of them than the quota.
         rate = settings.requests_per_s
         self._limiter = None if rate is None else AsyncLimiter(1, 1 / rate)
-        self._answers: LRUCache[str, T] = LRUCache(settings.cache_items)
-        self._flights: dict[str, _Flight[T]] = {}
 
-    async def ask(self, path: str, body: dict[str, Any], about: Any = None, *, variant: int = 0) -> T:
-        """The answer to a question: from the cache, from the same question under way, or from the service.
+    async def ask(self, path: str, body: dict[str, Any], about: Any = None) -> T:
+        """The service's answer to a question.
 
         Args:
             path: Below the base URL.
             body: The JSON to post.
             about: Handed to `parse`.
-            variant: Tells apart answers to one body that shall differ.
 
         Raises:
             OverloadedError: The service asks for patience, also after the last try.
             ModelFailedError: It cannot be reached, refuses, or gives broken replies.
             ServiceError: What `refuse` made of its reply.
         """
-        key = hashlib.sha256(json.dumps([path, body, variant], sort_keys=True).encode()).hexdigest()
-        if key in self._answers:
-            return self._answers[key]
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = _Flight(asyncio.ensure_future(self._fetch(key, path, body, about)))
-            self._flights[key] = flight
-        flight.waiters += 1
-        try:
-            return await asyncio.shield(flight.task)
-        finally:
-            flight.waiters -= 1
-            if not flight.waiters:
-                # Nobody waits any longer: it is done, or shall not cost anything.
-                flight.task.cancel()
-                if self._flights.get(key) is flight:
-                    del self._flights[key]
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
-
-    async def _fetch(self, key: str, path: str, body: dict[str, Any], about: Any) -> T:
         try:
             async for attempt in stamina.retry_context(
                 _retry_of,
@@ -150,8 +112,11 @@ class HttpApi(Generic[T]):
                     answer = await self._try(path, body, about)
         except _TryError as failure:
             raise failure.error from failure
-        self._answers[key] = answer
         return answer
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
 
     async def _try(self, path: str, body: dict[str, Any], about: Any) -> T:
         if self._limiter is not None:

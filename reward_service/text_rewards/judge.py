@@ -97,7 +97,7 @@ class JudgeReward:
             "response_format": self._form,
         }
         async with asyncio.TaskGroup() as group:
-            asked = [group.create_task(self._ask(body, len(texts), sample)) for sample in range(settings.samples)]
+            asked = [group.create_task(self._ask(body, len(texts))) for _ in range(settings.samples)]
         answers = [task.result() for task in asked]
         for answer in answers:
             if isinstance(answer, ServiceError):
@@ -109,9 +109,9 @@ class JudgeReward:
         mean = sum(one.score for one in scored) / len(scored)
         return ItemScore(tuple(scored) if response.spans else (), mean)
 
-    async def _ask(self, body: dict[str, Any], segments: int, sample: int) -> tuple[str, ...] | ServiceError:
+    async def _ask(self, body: dict[str, Any], segments: int) -> tuple[str, ...] | ServiceError:
         try:
-            return await self._api.ask(PATH, body, segments, variant=sample)
+            return await self._api.ask(PATH, body, segments)
         except ServiceError as error:
             return error
 

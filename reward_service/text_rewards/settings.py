@@ -27,14 +27,16 @@ class TextSettings(Section):
         name: What requests call it.
         language: ISO 639 code for the sentence segmenter, and for a remote service that asks for it.
         concurrency: Calls that may be under way at a time.
+        cache: Whether its scores are kept, where the service has a cache.
     """
 
     # What may change without changing a score, and is no part of the version.
-    UNVERSIONED: ClassVar[frozenset[str]] = frozenset({"concurrency"})
+    UNVERSIONED: ClassVar[frozenset[str]] = frozenset({"concurrency", "cache"})
 
     name: str = Field(pattern=NAME_PATTERN)
     language: str = Field(default="en", pattern=r"^[a-z]{2,3}$")
     concurrency: int = Field(default=8, ge=1)
+    cache: bool = True
 
     @property
     def served_name(self) -> str:
@@ -50,7 +52,6 @@ class ApiSettings(TextSettings):
         timeout_s: Of one try.
         attempts: Tries of one call: the first, and those after 429, 408, 5xx, lost connections and broken replies.
         requests_per_s: Quota, held by spacing requests evenly, tries included; unlimited if absent.
-        cache_items: Answers that are kept in memory; the least used go first.
     """
 
     UNVERSIONED: ClassVar[frozenset[str]] = TextSettings.UNVERSIONED | {
@@ -58,14 +59,12 @@ class ApiSettings(TextSettings):
         "timeout_s",
         "attempts",
         "requests_per_s",
-        "cache_items",
     }
 
     key_env: str | None = Field(default=None, pattern=KEY_ENV_PATTERN)
     timeout_s: float = Field(default=30.0, gt=0)
     attempts: int = Field(default=5, ge=1)
     requests_per_s: float | None = Field(default=None, gt=0)
-    cache_items: int = Field(default=65536, ge=1)
 
 
 class PerspectiveSettings(ApiSettings):
@@ -131,6 +130,7 @@ class CallableSettings(TextSettings):
         packages: Installed distributions whose versions become part of the model's, because its scores depend on them.
         batch_items: Responses that it gets at a time.
         concurrency: Calls that may be under way at a time; of a sync function, its threads.
+        cache: Whether its scores are kept. Only its author knows whether they depend on nothing but the text.
     """
 
     UNVERSIONED: ClassVar[frozenset[str]] = TextSettings.UNVERSIONED | {"batch_items"}
@@ -142,3 +142,4 @@ class CallableSettings(TextSettings):
     packages: tuple[str, ...] = ()
     batch_items: int = Field(default=32, ge=1)
     concurrency: int = Field(default=1, ge=1)
+    cache: bool = False

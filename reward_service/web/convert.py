@@ -108,4 +108,5 @@ def _to_model_score(card: ModelCard, result: ItemScore | ServiceError, return_lo
         ],
         sequence_score=result.sequence_score,
         truncated_tokens=result.truncated_tokens,
+        cached=result.cached,
     )

@@ -139,7 +139,7 @@ def start_service(
     """Start the service on a free port; returns it and its address."""
     config = folder / "service.yaml"
     settings = {"port": 0, "store": str(store.resolve()), "models": [{"name": model, "runtime": "onnxruntime"}]}
-    config.write_text(json.dumps({**settings, "batching": batching}))
+    config.write_text(json.dumps({**settings, "batching": batching, "cache": {"memory_bytes": 0}}))
     command = [str(Path(sys.executable).with_name("reward-service")), "serve", "--config", str(config)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None

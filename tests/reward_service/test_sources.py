@@ -134,7 +134,7 @@ def test_what_changes_a_score_changes_the_version(model: dict[str, Any], changes
 @pytest.mark.parametrize(
     ("model", "changes"),
     [
-        (PERSPECTIVE, {"requests_per_s": 50.0, "attempts": 2, "timeout_s": 3.0, "cache_items": 5, "concurrency": 2}),
+        (PERSPECTIVE, {"requests_per_s": 50.0, "attempts": 2, "timeout_s": 3.0, "cache": False, "concurrency": 2}),
         (PERSPECTIVE, {"key_env": "OTHER_KEY"}),
         (CALLABLE, {"batch_items": 3, "concurrency": 4}),
     ],

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -137,6 +138,17 @@ def test_costs_are_the_inner_sources() -> None:
     source.start()
     source.close(2.0)
     assert inner.events == ["start", "close 2.0"]
+
+
+def test_a_score_is_cached_where_those_of_all_its_prefixes_are() -> None:
+    class Cached(Inner):
+        def _score(self, text: str) -> ItemScore | ServiceError:
+            known = super()._score(text)
+            assert isinstance(known, ItemScore)
+            return replace(known, cached="new" not in text)
+
+    results = score(Cached(), TextItem("", "One. Two."), TextItem("", "One. new."), TextItem("", " "))
+    assert [isinstance(one, ItemScore) and one.cached for one in results] == [True, False, False]
 
 
 def test_a_refusal_of_all_prefixes_stands_in_every_place() -> None:

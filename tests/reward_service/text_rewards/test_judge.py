@@ -217,12 +217,6 @@ def test_the_endpoints_own_faults_are_typed(make_rig: Any) -> None:
         rig.score("It is.")
 
 
-def test_an_answer_is_remembered_for_each_sample(make_rig: Any) -> None:
-    rig = make_rig(samples=3, temperature=1.0)
-    assert rig.score("It is.") == rig.score("It is.")
-    assert len(rig.server.asked) == 3
-
-
 def test_without_a_key_none_is_sent(make_rig: Any, run: Run) -> None:
     rig = make_rig()
     run(rig.reward.close())

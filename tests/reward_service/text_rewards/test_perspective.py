@@ -144,9 +144,3 @@ def test_a_malformed_reply_is_an_error_and_never_a_score(make_rig: Any, reply: R
     with pytest.raises(ModelFailedError, match=told):
         rig.score("bad")
     assert len(rig.server.asked) == 3
-
-
-def test_a_text_is_asked_about_once_for_each_prompt(make_rig: Any) -> None:
-    rig = make_rig()
-    assert rig.score("bad").sequence_score == rig.score("bad").sequence_score == 0.75
-    assert len(rig.server.asked) == 1
