@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from reward_service.text_rewards.settings import Section
+from reward_service.section import Section
 
 
 class CacheSettings(Section):

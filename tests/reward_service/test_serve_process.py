@@ -30,7 +30,9 @@ class Process:
     def __init__(self, folder: Path, store: Path, **settings: Any) -> None:
         config = folder / "service.yaml"
         models = [{"name": name, "runtime": "onnxruntime"} for name in ("relevance", "factuality", "completeness")]
-        content = {"port": 0, "store": str(store), "models": models, "batching": {"threads": 1}, **settings}
+        # Without a cache, so that the same text again is the same work again.
+        given = {"batching": {"threads": 1}, "cache": {"memory_bytes": 0}, **settings}
+        content = {"port": 0, "store": str(store), "models": models, **given}
         config.write_text(yaml.safe_dump(content))
         command = [str(Path(sys.executable).with_name("reward-service")), "serve", "--config", str(config)]
         self.popen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
