@@ -40,10 +40,11 @@ class Cost:
         """Seconds for one batch."""
         return self.token_s * padded_tokens + (self.batch_s if self.token_s else 0.0)
 
-    def of_queue(self, real_tokens: float, max_batch_tokens: int) -> float:
-        """Seconds for so many tokens in full batches; 0 where nothing is known."""
+    def of_queue(self, real_tokens: float, batch_tokens: int) -> float:
+        """Seconds for so many tokens in full batches of so many padded tokens; 0 where nothing is known."""
         padded = real_tokens * self.padding
-        return self.of_batch(0) * padded / max_batch_tokens + self.token_s * padded
+        full = max(batch_tokens, self.item_tokens)
+        return self.of_batch(0) * padded / full + self.token_s * padded if padded else 0.0
 
     @property
     def short_batch_tokens(self) -> int | None:

@@ -16,6 +16,7 @@ from reward_proto.models import ModelKind
 from reward_service.core.source import SourceOutcome, or_late, refuse_all, spans_for
 from reward_service.core.submission import HeadScores, Submission
 from reward_service.core.telemetry import Telemetry
+from reward_service.core.wait_correction import WaitCorrection
 from reward_service.core.worker import Worker
 from reward_service.domain import Encoded, ItemScore, ModelCard, Span, TextItem
 from reward_service.errors import OverloadedError, RateLimitedError, ServiceError
@@ -68,6 +69,7 @@ class EncoderSource:
         self._encoder = encoder
         self._pool = pool
         self._telemetry = telemetry
+        self._correction = WaitCorrection()
         self._needs_text = all(card.head.kind is ModelKind.TOKEN_CLASSIFICATION for card in self.cards)
 
     @property
@@ -105,8 +107,9 @@ class EncoderSource:
 
     async def score(self, items: Sequence[TextItem], deadline_s: float | None, job: str = "") -> SourceOutcome:
         """See `core.source.ScoreSource`."""
+        begin_s = time.monotonic()
         try:
-            self._admit(len(items), deadline_s, job)
+            expected_s = self._admit(len(items), deadline_s, job)
         except ServiceError as error:
             return refuse_all(error, len(items), len(self.cards))
         loop = asyncio.get_running_loop()
@@ -125,6 +128,7 @@ class EncoderSource:
                 async with asyncio.timeout(remaining_s):
                     await self._encode_in_pool(run, items)
                     await done.wait()
+            self._correction.learn(expected_s, time.monotonic() - begin_s)
         finally:
             run.submission.abandoned = True
             self._give_back(run)
@@ -138,11 +142,12 @@ class EncoderSource:
             inference_s=submission.inference_s,
         )
 
-    def _admit(self, items: int, deadline_s: float | None, job: str) -> None:
-        """Keep places in the queue, or refuse a request before it costs anything."""
-        done_s, own_s = self.worker.wait_s(job, items)
-        if deadline_s is not None and done_s > own_s:  # An idle model tries what it can.
+    def _admit(self, items: int, deadline_s: float | None, job: str) -> float:
+        """Keep places in the queue, or refuse a request before it costs anything; tells how long it should take."""
+        expected_s, own_s = self.worker.wait_s(job, items)
+        if deadline_s is not None and expected_s > own_s:  # An idle model tries what it can.
             left_s = deadline_s - time.monotonic()
+            done_s = expected_s * self._correction.factor
             if done_s > left_s:
                 raise OverloadedError(
                     f"at this job's share of the queue it takes about {done_s:.1f} s, the deadline is {left_s:.1f} s"
@@ -154,10 +159,12 @@ class EncoderSource:
             self.worker.queue.reserve(job, items)
         except (OverloadedError, RateLimitedError) as error:
             raise self._with_wait(error, job) from error
+        return expected_s
 
     def _with_wait(self, error: ServiceError, job: str) -> ServiceError:
         """A refusal, with the time that what the job has waiting takes."""
-        error.retry_after_s, _ = self.worker.wait_s(job)
+        expected_s, _ = self.worker.wait_s(job)
+        error.retry_after_s = expected_s * self._correction.factor
         error.details.setdefault("model", self.name)
         return error
 

@@ -9,6 +9,7 @@ then is `model_failed`, and the threads live on. When a thread ends, so does the
 """
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -34,8 +35,8 @@ PREPARE_S = 0.002
 """So long before the backend is expected to be free the next batch is chosen; choosing and padding take about a tenth
 of it for short inputs."""
 
-UNKNOWN_S = 3600.0
-"""Expected of an inference while nothing was learned: the other thread waits until it is over."""
+LONGEST_WAIT_S = 3600.0
+"""Python's locks take no infinity."""
 
 THREADS = 2
 
@@ -81,6 +82,7 @@ class Replica:
         self._free = threading.Event()
         self._free.set()
         self._busy_until_s = 0.0
+        self._last_end_s = 0.0
         self._threads = [
             threading.Thread(target=self._run, name=f"worker-{model}-{index}", daemon=True) for index in range(THREADS)
         ]
@@ -92,11 +94,14 @@ class Replica:
 
     @property
     def remaining_s(self) -> float:
-        """How long the inference under way is expected to take still."""
-        return 0.0 if self._free.is_set() else max(0.0, self._busy_until_s - time.monotonic())
+        """How long the inference under way is expected to take still; 0 where nothing is known."""
+        if self._free.is_set() or self._busy_until_s == math.inf:
+            return 0.0
+        return max(0.0, self._busy_until_s - time.monotonic())
 
     def start(self) -> None:
         """Begin to run batches."""
+        self._last_end_s = time.monotonic()
         for thread in self._threads:
             thread.start()
 
@@ -165,11 +170,12 @@ class Replica:
     def _wait_until_nearly_free(self) -> None:
         while not self._free.is_set():
             left_s = self._busy_until_s - PREPARE_S - time.monotonic()
-            if left_s <= 0 or self._free.wait(left_s):
+            if left_s <= 0 or self._free.wait(min(left_s, LONGEST_WAIT_S)):
                 return
 
     def _expect(self, batch: Batch) -> None:
-        self._busy_until_s = time.monotonic() + (self._cost.cost.of_batch(int(batch.input_ids.size)) or UNKNOWN_S)
+        # While nothing was learned the other thread waits until the inference is over.
+        self._busy_until_s = time.monotonic() + (self._cost.cost.of_batch(int(batch.input_ids.size)) or math.inf)
         self._free.clear()
 
     def _infer_wanted(self, held: Sequence[Entry], batch: Batch) -> "tuple[list[Entry], _Ran | Exception | None]":
@@ -186,14 +192,17 @@ class Replica:
     def _infer(self, entries: Sequence[Entry], batch: Batch) -> "_Ran":
         begin_s = time.monotonic()
         logits = self.backend.infer(batch)
-        inference_s = time.monotonic() - begin_s
+        end_s = time.monotonic()
+        # What the backend stood idle for although these waited is part of what they cost.
+        occupied_s = end_s - max(self._last_end_s, min(entry.enqueued_s for entry in entries))
+        self._last_end_s = end_s
         padded_tokens = int(batch.input_ids.size)
         real_tokens = sum(entry.length_tokens for entry in entries)
         self._cost.observe(
-            items=len(entries), real_tokens=real_tokens, padded_tokens=padded_tokens, duration_s=inference_s
+            items=len(entries), real_tokens=real_tokens, padded_tokens=padded_tokens, duration_s=occupied_s
         )
         self._queue.short_batch_tokens = self._cost.cost.short_batch_tokens
-        return _Ran(logits, begin_s, inference_s, real_tokens, padded_tokens)
+        return _Ran(logits, begin_s, end_s - begin_s, real_tokens, padded_tokens)
 
     def _hand_out(self, entries: Sequence[Entry], ran: "_Ran | Exception | None") -> None:
         """Turn logits into scores, or run what failed again, one by one."""

@@ -26,6 +26,9 @@ DRAIN_POLL_S = 0.02
 DRAIN_RETRY_AFTER_S = 1.0
 """When a refused caller may try again; by then another instance, or the next one, answers."""
 
+REPLY_SHARE, MAX_REPLY_S = 0.05, 0.1
+"""Of a caller's time, and at most, what is left for the reply to be written and to arrive."""
+
 R = TypeVar("R")
 
 
@@ -139,7 +142,7 @@ class Scorer:
             ServiceError: Nothing at all could be answered: a fault of the request, a quota, or the one code
                 with which every score failed.
         """
-        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s - _reply_s(timeout_s)
         models = self._chosen(references)
         sources = list({id(model.source): model.source for model in models}.values())
         with self._admitted(sources):
@@ -241,6 +244,10 @@ async def _recorded(
     )
     stages += [stage for stage, took_s in zip(all_three, durations_s, strict=True) if took_s > 0]
     return outcome
+
+
+def _reply_s(timeout_s: float) -> float:
+    return min(REPLY_SHARE * timeout_s, MAX_REPLY_S)
 
 
 def _check_all_segments(items: Sequence[TextItem]) -> None:

@@ -99,9 +99,11 @@ class TokenQueue(Generic[W]):
         return self._room.tokens
 
     @property
-    def max_batch_tokens(self) -> int:
-        """Bound on the padded tokens of a batch."""
-        return self._max_batch_tokens
+    def batch_tokens(self) -> int:
+        """Bound on the padded tokens of a batch as things are; a longer item runs alone."""
+        is_contended = self._clock() < self._contended_until_s or len(self._waiting) > 1
+        short = self.short_batch_tokens if is_contended else None
+        return self._max_batch_tokens if short is None else min(short, self._max_batch_tokens)
 
     def items_by_job(self) -> dict[str, int]:
         """Items that wait, by job."""
@@ -224,10 +226,7 @@ class TokenQueue(Generic[W]):
         due = self._fair.due()
         now_s = self._clock()
         left: dict[str, set[int]] = {job: set() for job in due}
-        bound = self._max_batch_tokens
-        is_contended = now_s < self._contended_until_s or len(due) > 1
-        if is_contended and self.short_batch_tokens is not None:
-            bound = min(bound, self.short_batch_tokens)
+        bound = self.batch_tokens
         window = self._window(due, now_s, left, bound)
         batch: list[W] = []
         if window:

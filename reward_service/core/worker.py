@@ -140,7 +140,7 @@ class Worker:
         if not tokens or not living:
             return 0.0
         remaining_s = min(replica.remaining_s for replica in living) if busy and self.cost.cost.token_s else 0.0
-        return remaining_s + self.cost.cost.of_queue(tokens, self.queue.max_batch_tokens) / len(living)
+        return remaining_s + self.cost.cost.of_queue(tokens, self.queue.batch_tokens) / len(living)
 
     def _replica_ended(self) -> None:
         with self._ending:

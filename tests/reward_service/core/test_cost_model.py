@@ -33,6 +33,8 @@ def test_it_finds_what_the_batches_were_made_of() -> None:
     assert cost.of_batch(1000) == pytest.approx(0.205)
     # 5,000 real tokens are 10,000 padded ones in 5 batches.
     assert cost.of_queue(5000, 2000) == pytest.approx(10_000 * A_S + 5 * B_S)
+    # An item is a batch of its own where it is longer than the bound.
+    assert cost.of_queue(5000, 1) == pytest.approx(10_000 * A_S + 10_000 / cost.item_tokens * B_S)
 
 
 def test_noise_does_not_carry_it_away() -> None:

@@ -181,7 +181,8 @@ def test_the_wait_is_estimated_from_the_measured_speed(rigs: list[Rig]) -> None:
     rig.results(item(*[1] * 50))
     (report,) = rig.telemetry.reports
     rig.worker.close(TIMEOUT_S)
-    assert rig.worker.cost.cost.token_s == pytest.approx(report.inference_s / 50)
+    # The time that it waited for the idle backend counts as well.
+    assert report.inference_s / 50 <= rig.worker.cost.cost.token_s < TIMEOUT_S / 50
 
 
 def test_warm_up_checks_that_the_output_fits_the_head() -> None:
