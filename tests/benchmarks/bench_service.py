@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -37,6 +38,7 @@ from reward_service.registry.store import Published, Store
 
 RAW_BATCH_ITEMS = 16
 LOADS = {"8 clients x 16 items": (8, 16), "32 clients x 1 item": (32, 1)}
+NO_CACHE: dict[str, Any] = {"memory_bytes": 0}
 VOCABULARY = (
     "the a of in is was album by city river museum built year first second people team film song released named after"
     " which when where known large small under record world season player band studio history award its their from"
@@ -134,12 +136,12 @@ def make_bodies(model: str, texts: list[str], items_per_request: int) -> list[by
 
 
 def start_service(
-    store: Path, model: str, batching: dict[str, float], folder: Path
+    store: Path, model: str, batching: dict[str, float], folder: Path, cache: dict[str, Any] = NO_CACHE
 ) -> tuple[subprocess.Popen[str], str]:
     """Start the service on a free port; returns it and its address."""
     config = folder / "service.yaml"
     settings = {"port": 0, "store": str(store.resolve()), "models": [{"name": model, "runtime": "onnxruntime"}]}
-    config.write_text(json.dumps({**settings, "batching": batching, "cache": {"memory_bytes": 0}}))
+    config.write_text(json.dumps({**settings, "batching": batching, "cache": cache}))
     command = [str(Path(sys.executable).with_name("reward-service")), "serve", "--config", str(config)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
