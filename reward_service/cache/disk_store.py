@@ -36,7 +36,8 @@ TOUCH_AFTER_S = 60.0
 """How exact the time of last use is, by which rows are evicted; more exact costs more writing."""
 
 DISK_FAULTS = (sqlite3.Error, OSError)
-FAULTS = (*DISK_FAULTS, ForeignFileError)
+FAULTS = (Exception,)
+"""Whatever a damaged file leads to, nobody who asks may notice, and the threads live on."""
 
 R = TypeVar("R")
 
@@ -165,7 +166,9 @@ class DiskStore:
         except faults as error:
             self._telemetry.disk_event("error", 1)
             if self._failed_at_s is None:
-                logger.error("the cache in %s fails; scores are not kept on disk: %s", self._path, error)
+                known = isinstance(error, (*DISK_FAULTS, ForeignFileError))
+                told = "the cache in %s fails; scores are not kept on disk: %s"
+                logger.error(told, self._path, error, exc_info=not known)
             self._failed_at_s = time.monotonic()
             return None
         if self._failed_at_s is not None and not self._rests():

@@ -219,6 +219,31 @@ def test_readings_that_pile_up_are_answered_with_nothing(
     assert read(store, 1) == {key(1): b"x"}
 
 
+def test_what_nobody_foresaw_ends_in_nothing_found_too(
+    make_store: Callable[..., DiskStore],
+    telemetry: Telemetry,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    store = make_store()
+    monkeypatch.setattr(DiskFile, "read", broken)
+    monkeypatch.setattr(DiskFile, "write", broken)
+    monkeypatch.setattr(disk_store, "RETRY_S", 0.0)
+    assert read(store, 1) == {}
+    store.put(key(1), b"x")
+    assert store.flush(TIMEOUT_S)
+    assert not store.works
+    assert "Traceback" in caplog.text
+    monkeypatch.undo()
+    monkeypatch.setattr(disk_store, "RETRY_S", 0.0)
+    store.put(key(2), b"y")
+    assert store.flush(TIMEOUT_S)
+    assert read(store, 2) == {key(2): b"y"}, "its threads live on"
+
+
 def test_two_stores_of_one_file_begin_at_once_and_see_each_others_values(make_store: Callable[..., DiskStore]) -> None:
     with ThreadPoolExecutor(4) as pool:
         stores = list(pool.map(lambda _: make_store(), range(4)))
