@@ -52,6 +52,7 @@ class Service:
             "models": [{"name": wanted.model, "runtime": "onnxruntime"}],
             "batching": {"threads": wanted.threads},
             "fairness": {"jobs": {job: {"weight": weight} for job, weight in WEIGHTS.items()}},
+            "cache": {"memory_bytes": 0},
         }
         config.write_text(json.dumps(settings))
         command = [str(Path(sys.executable).with_name("reward-service")), "serve", "--config", str(config)]
