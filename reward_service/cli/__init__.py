@@ -2,6 +2,7 @@
 
 import typer
 
+from reward_service.cli.benching import bench
 from reward_service.cli.exporting import export
 from reward_service.cli.keys import keys_app
 from reward_service.cli.serving import openapi, serve
@@ -9,7 +10,7 @@ from reward_service.cli.stored import models_app
 from reward_service.cli.teaching import evaluate, split, train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve, train, evaluate and export reward models.")
-for command in (serve, openapi, split, train, evaluate, export):
+for command in (serve, openapi, split, train, evaluate, export, bench):
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
