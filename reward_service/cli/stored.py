@@ -21,7 +21,7 @@ def publish(
     name: Annotated[str, typer.Option(help="The model's name in the store.")],
     kind: Annotated[ModelKind, typer.Option(help="What its head puts out.")],
     granularity: Annotated[Granularity, typer.Option(help="What its segments are.")],
-    template: Annotated[str, typer.Option(help="The input's prefix, with {prompt} and other {field}s.")],
+    template: Annotated[str, typer.Option(help="The input's prefix, with {field}s; all of it, with {response}.")],
     store: Annotated[Path, typer.Option(help="Where published versions live.")],
     fields: Annotated[str, typer.Option(help="What callers send besides the prompt.")] = "question,context",
     labels: Annotated[str, typer.Option(help="Class names by index, for a config.json without any.")] = "",

@@ -2,11 +2,11 @@
 
 Several heads share one input: separators stand wherever one of them begins a segment. A decoder-only model, which
 cannot see ahead, has its separators after the segments instead. A sequence model without a template reads the bare
-response, as a classifier of plain texts was trained to.
+response, as a classifier of plain texts was trained to; one whose template has `{response}` reads that alone.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from reward_proto.models import ModelKind
+from reward_service.core.response_template import RESPONSE_FIELD, ResponseTemplate
+from reward_service.core.special_tokens import PADS, SEPARATORS, first_known, special_ids
 from reward_service.domain import SUM_UNIT_TOKENS, Encoded, Pooling, Read, Readout, Span, TextItem
 from reward_service.errors import InvalidRequestError, MissingFieldError, TooLongError
 
@@ -30,8 +32,6 @@ MAX_CACHED_CHARS = 16_384
 """Longer prefixes are not kept, so that a caller cannot fill the memory with them."""
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SEPARATORS = ("[SEP]", "</s>", "<sep>", "<eos>", "<|endoftext|>", "<|end_of_text|>")
-_PADS = ("[PAD]", "<pad>", "<|padding|>", "<|pad|>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class InputSpec:
     """What the encoder must know of a model.
 
     Attributes:
-        template: The input's prefix, with `{field}` for each named input. `{prompt}` is always there.
+        template: The input's prefix, with `{field}` for each named input. `{prompt}` is always there. With `{response}`
+            it is the whole input.
         kinds: Of the heads, at least one. Span heads read segments. A sequence head whose network reads tokens reads
             the first one (the last one with `Readout.AFTER`), or with another pooling than `SEPARATOR` the response.
         max_tokens: Longest input, special tokens included.
@@ -144,11 +145,16 @@ class InputEncoder:
         names = [name for _, name in self._parts if name is not None]
         if spec.cut_field is not None and names.count(spec.cut_field) != 1:
             raise ValueError(f"cut_field {spec.cut_field!r} must stand in the template exactly once")
-        self._begin, self._end = _special_ids(tokenizer)
-        separator_id = int(self._end[0]) if len(self._end) else _first_known(tokenizer, _SEPARATORS)
+        self._whole: ResponseTemplate | None = None
+        if RESPONSE_FIELD in names:
+            if not spec.reads_whole:
+                raise ValueError(f"{{{RESPONSE_FIELD}}} stands only in the template of a model that reads whole inputs")
+            self._whole = ResponseTemplate(tokenizer, self._parts, spec.cut_field)
+        self._begin, self._end = special_ids(tokenizer)
+        separator_id = int(self._end[0]) if len(self._end) else first_known(tokenizer, SEPARATORS)
         if separator_id is None:
             raise ValueError("the tokenizer adds no end token and has no known separator")
-        pad_id = _first_known(tokenizer, _PADS)
+        pad_id = first_known(tokenizer, PADS)
         if pad_id is None and padding is not None:
             pad_id = int(padding["pad_id"])
         self.separator_id = separator_id
@@ -172,15 +178,16 @@ class InputEncoder:
             TooLongError: Over `max_tokens`, also after cutting what may be cut.
             InvalidRequestError: A text holds lone surrogates, or a sequence head got several segments.
         """
-        text, cut_start, cut_end = self._render(item)
-        tokenize = self._cached_prefix if len(text) <= MAX_CACHED_CHARS else self._tokenize_prefix
-        prefix = tokenize(text, cut_start, cut_end)
-        _check_unicode("response", item.response)
+        _check_unicode(RESPONSE_FIELD, item.response)
         heads = [_checked(kind, own, item.response) for kind, own in zip(self._spec.kinds, spans, strict=True)]
-        if not self._spec.template and self._spec.reads_whole:
-            body, edges = self._tokenize_bare(item.response, heads[0][0]), _Edges({}, {})
+        if self._whole is not None:
+            prefix, body, edges = self._tokenize_whole(self._whole, item, heads[0][0]), [], _Edges({}, {})
         else:
-            body, edges = self._tokenize_body(item.response, heads)
+            prefix = self._prefix(item)
+            if not self._spec.template and self._spec.reads_whole:
+                body, edges = self._tokenize_bare(item.response, heads[0][0]), _Edges({}, {})
+            else:
+                body, edges = self._tokenize_body(item.response, heads)
         length = len(self._begin) + len(prefix.ids) + len(body) + len(self._end)
         cut = max(0, length - self._spec.max_tokens)
         if cut > prefix.cut_to - prefix.cut_from:
@@ -198,6 +205,18 @@ class InputEncoder:
             for (kind, pooling), own in zip(self._spec.heads, heads, strict=True)
         )
         return Encoded(input_ids, reads, truncated_tokens=cut)
+
+    def _prefix(self, item: TextItem) -> _Prefix:
+        text, cut_start, cut_end = self._render(item)
+        tokenize = self._cached_prefix if len(text) <= MAX_CACHED_CHARS else self._tokenize_prefix
+        return tokenize(text, cut_start, cut_end)
+
+    def _tokenize_whole(self, template: ResponseTemplate, item: TextItem, span: Span) -> _Prefix:
+        """All of an input whose template says where the response stands."""
+        values = {name: _value(item, name) for name in template.fields if name != RESPONSE_FIELD}
+        values[RESPONSE_FIELD] = item.response[span.start : span.end]
+        ids, cut_from, cut_to = template.tokenize(values)
+        return _Prefix(np.array(ids, dtype=np.int64), cut_from, cut_to)
 
     def _tokenize_body(self, response: str, heads: Sequence[tuple[Span, ...]]) -> tuple[list[int], _Edges]:
         """The response's ids with separators, and where in them the segments lie."""
@@ -246,15 +265,11 @@ class InputEncoder:
     def _render(self, item: TextItem) -> tuple[str, int, int]:
         """Fill the template; returns the text and the cut field's range in it."""
         text, cut_start, cut_end = "", 0, 0
-        fields = {**item.fields, PROMPT_FIELD: item.prompt}
         for literal, name in self._parts:
             text += literal
             if name is None:
                 continue
-            value = fields.get(name)
-            if value is None:
-                raise MissingFieldError(f"the model's template needs the field {name!r}", field=name)
-            _check_unicode(name, value)
+            value = _value(item, name)
             if name == self._spec.cut_field:
                 cut_start, cut_end = len(text), len(text) + len(value)
             text += value
@@ -267,6 +282,15 @@ class InputEncoder:
         if not cuttable:
             return _Prefix(ids, 0, 0)
         return _Prefix(ids, cuttable[0], cuttable[-1] + 1)
+
+
+def _value(item: TextItem, name: str) -> str:
+    """What a template's name stands for."""
+    value = item.prompt if name == PROMPT_FIELD else item.fields.get(name)
+    if value is None:
+        raise MissingFieldError(f"the model's template needs the field {name!r}", field=name)
+    _check_unicode(name, value)
+    return value
 
 
 def _checked(kind: ModelKind, spans: tuple[Span, ...], response: str) -> tuple[Span, ...]:
@@ -304,24 +328,3 @@ def _check_unicode(name: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequestError(f"{name!r} is not valid Unicode at character {error.start}", field=name) from error
-
-
-def _special_ids(tokenizer: Tokenizer) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ids that the tokenizer's post-processor puts before and after an input, found on a word of its vocabulary."""
-    for probe in _plain_tokens(tokenizer):
-        encoding = tokenizer.encode(probe)
-        mask = encoding.special_tokens_mask
-        if 0 in mask:
-            first, last = mask.index(0), len(mask) - mask[::-1].index(0)
-            return np.array(encoding.ids[:first], dtype=np.int64), np.array(encoding.ids[last:], dtype=np.int64)
-    raise ValueError("the tokenizer gives no token for any of its own words")
-
-
-def _plain_tokens(tokenizer: Tokenizer) -> Iterator[str]:
-    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    return (token for token in tokenizer.get_vocab() if token not in special)
-
-
-def _first_known(tokenizer: Tokenizer, names: tuple[str, ...]) -> int | None:
-    ids = (tokenizer.token_to_id(name) for name in names)
-    return next((found for found in ids if found is not None), None)

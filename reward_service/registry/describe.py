@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.core.encode import PROMPT_FIELD, parse_template
+from reward_service.core.response_template import RESPONSE_FIELD
 from reward_service.core.segmenter_version import segmenter_version
 from reward_service.domain import Pooling, Readout
 from reward_service.errors import StoreError
@@ -123,7 +124,8 @@ def check_fields(template: str, fields: Collection[str]) -> None:
         ValueError: It does, or it is malformed.
     """
     sent = [PROMPT_FIELD, *fields]
-    unsent = sorted({field for _, field in parse_template(template) if field is not None} - set(sent))
+    named = {field for _, field in parse_template(template) if field is not None}
+    unsent = sorted(named - {*sent, RESPONSE_FIELD})
     if unsent:
         raise ValueError(
             f"template {template!r} needs {', '.join(unsent)}, which nobody sends: callers send {', '.join(sent)} (say "
