@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from reward_service.errors import PayloadTooLargeError
+from reward_service.errors import DeadlineExceededError, PayloadTooLargeError
 
 DISCARDED_BYTES = 64 * 1024 * 1024
 """How much of a body over the limit is read and thrown away, so that its sender gets to see the reply."""
@@ -20,21 +20,26 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 
     Raises:
         PayloadTooLargeError: It is longer.
+        DeadlineExceededError: It did not arrive in time (`web.arrival`).
         ClientDisconnect: The sender left.
     """
     declared = request.headers.get("Content-Length", "")
     chunks: list[bytes] = []
     size = 0
     too_large = declared.isdecimal() and int(declared) > max_bytes
-    async for chunk in request.stream():
-        size += len(chunk)
-        too_large = too_large or size > max_bytes
-        if not too_large:
-            chunks.append(chunk)
-            continue
-        chunks.clear()
-        if size > max_bytes + DISCARDED_BYTES:
-            break
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            too_large = too_large or size > max_bytes
+            if not too_large:
+                chunks.append(chunk)
+                continue
+            chunks.clear()
+            if size > max_bytes + DISCARDED_BYTES:
+                break
+    except DeadlineExceededError:
+        if not too_large:  # What is too large is so, whether its rest comes in time or not.
+            raise
     if too_large:
         raise PayloadTooLargeError(f"the body is over {max_bytes} bytes", max_body_bytes=max_bytes)
     return b"".join(chunks)
