@@ -74,7 +74,7 @@ def make_admin_router(lineup: Lineup | None, access: Access) -> APIRouter:
     @router.post(
         "/v1/models/{name}/load",
         response_model=ModelList,
-        responses=_errors(ErrorCode.MODEL_FAILED, ErrorCode.INTERNAL, ErrorCode.PAYLOAD_TOO_LARGE),
+        responses=_errors(ErrorCode.MODEL_FAILED),
         openapi_extra=_body(LoadRequest, required=True),
     )
     async def load(name: str, request: Request) -> Response:
@@ -86,7 +86,7 @@ def make_admin_router(lineup: Lineup | None, access: Access) -> APIRouter:
     @router.post(
         "/v1/models/{name}/unload",
         response_model=ModelList,
-        responses=_errors(ErrorCode.INTERNAL, ErrorCode.PAYLOAD_TOO_LARGE),
+        responses=_errors(),
         openapi_extra=_body(UnloadRequest, required=False),
     )
     async def unload(name: str, request: Request) -> Response:
@@ -108,7 +108,16 @@ def _body(schema: type[BaseModel], *, required: bool) -> dict[str, Any]:
 
 
 def _errors(*more: ErrorCode) -> dict[int | str, dict[str, Any]]:
-    always = (ErrorCode.INVALID_REQUEST, ErrorCode.FORBIDDEN, ErrorCode.UNKNOWN_MODEL, ErrorCode.DRAINING)
+    always = (
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.UNKNOWN_MODEL,
+        ErrorCode.PAYLOAD_TOO_LARGE,
+        ErrorCode.OVERLOADED,
+        ErrorCode.DRAINING,
+        ErrorCode.DEADLINE_EXCEEDED,
+        ErrorCode.INTERNAL,
+    )
     by_status: dict[int | str, dict[str, Any]] = {}
     for code in (*always, *more):
         known = by_status.setdefault(HTTP_STATUS[code], {"model": ErrorReply, "description": ""})

@@ -51,7 +51,13 @@ def make_router(
     @router.post(
         "/v1/segment",
         response_model=SegmentReply,
-        responses=_errors(ErrorCode.INVALID_REQUEST, ErrorCode.PAYLOAD_TOO_LARGE, ErrorCode.DRAINING),
+        responses=_errors(
+            ErrorCode.INVALID_REQUEST,
+            ErrorCode.PAYLOAD_TOO_LARGE,
+            ErrorCode.OVERLOADED,
+            ErrorCode.DRAINING,
+            ErrorCode.DEADLINE_EXCEEDED,
+        ),
         openapi_extra=_body(SegmentRequest),
     )
     async def segment(request: Request) -> Response:
@@ -127,5 +133,5 @@ def _errors(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
 
 
 def _errors_of_scoring() -> dict[int | str, dict[str, Any]]:
-    others = {ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED}  # web.app adds the first of them.
+    others = {ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN}  # web.app adds the first of them.
     return _errors(*(code for code in ErrorCode if code not in others))

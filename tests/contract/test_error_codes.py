@@ -9,8 +9,8 @@ from reward_service import errors
 from reward_service.errors import ServiceError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
-RESERVED = {ErrorCode.RATE_LIMITED, ErrorCode.INTERNAL}
-"""Codes that no exception of the service carries: not yet, or because `internal` is what has no exception."""
+RESERVED = {ErrorCode.INTERNAL}
+"""What no exception of the service carries: `internal` is for those that nobody foresaw."""
 
 # The table of the wire contract, written out by hand.
 STATUS_AND_RETRY = {

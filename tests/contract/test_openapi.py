@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reward_proto import CONTRACT_VERSION
+from reward_proto import CONTRACT_VERSION, HTTP_STATUS, ErrorCode
 from reward_service.serve import openapi_document
 
 EXPORTED = Path(__file__).parents[2] / "proto" / "openapi.json"
@@ -39,6 +39,14 @@ def test_it_has_the_contracts_version_and_paths() -> None:
     }
     body = document["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body == {"$ref": "#/components/schemas/ScoreRequest"}
+
+
+def test_every_status_of_scoring_is_documented() -> None:
+    paths = openapi_document()["paths"]
+    # Everything but `forbidden`: what an endpoint that changes the service says.
+    expected = {"200", *(str(status) for code, status in HTTP_STATUS.items() if code is not ErrorCode.FORBIDDEN)}
+    assert set(paths["/v1/score"]["post"]["responses"]) == expected
+    assert {"401", "403", "404", "422"} < set(paths["/v1/models/{name}/load"]["post"]["responses"])
 
 
 def test_every_reference_resolves() -> None:
