@@ -5,6 +5,7 @@ items of a request go to the queue at once, so that a lone caller gets the same 
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -42,6 +43,13 @@ class _Run:
     inputs: list[tuple[int, Encoded]] = field(default_factory=list)
     settled: list[tuple[int, HeadScores | ServiceError]] = field(default_factory=list)
     tokenize_s: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take_reserved(self) -> int:
+        """The places in the queue that are kept for it; from now on whoever asked is in charge of them."""
+        with self.lock:
+            reserved, self.reserved = self.reserved, 0
+        return reserved
 
 
 class EncoderSource:
@@ -170,8 +178,7 @@ class EncoderSource:
 
     def _give_back(self, run: _Run) -> None:
         """Free the places of what did not get into the queue; what did has taken its own."""
-        reserved, run.reserved = run.reserved, 0
-        if reserved:
+        if reserved := run.take_reserved():
             self.worker.queue.release(run.submission.job, reserved)
 
     def _by_head(self, result: HeadScores | ServiceError | None) -> tuple[ItemScore | ServiceError, ...]:
@@ -180,9 +187,17 @@ class EncoderSource:
     async def _encode_in_pool(self, run: _Run, items: Sequence[TextItem]) -> None:
         """Segment and tokenize on the pool, a few items at a time so that requests take turns; then queue them."""
         loop = asyncio.get_running_loop()
+        numbered = list(enumerate(items))
         for begin in range(0, len(items), ENCODED_TOGETHER):
-            part = list(enumerate(items))[begin : begin + ENCODED_TOGETHER]
-            await loop.run_in_executor(self._pool, self._encode, run, part)
+            part = numbered[begin : begin + ENCODED_TOGETHER]
+            is_last = begin + ENCODED_TOGETHER >= len(items)
+            await loop.run_in_executor(self._pool, self._encode_last if is_last else self._encode, run, part)
+
+    def _encode_last(self, run: _Run, items: Sequence[tuple[int, TextItem]]) -> None:
+        """Segment and tokenize the rest, and queue all; at once, since another way over the loop takes time."""
+        self._encode(run, items)
+        if run.submission.abandoned:
+            return
         truncated = sum(encoded.truncated_tokens > 0 for _, encoded in run.inputs)
         self._telemetry.encoded(self.name, run.tokenize_s, truncated)
         for index, result in run.settled:
@@ -209,9 +224,8 @@ class EncoderSource:
         """Queue what was encoded, whole."""
         if not run.inputs:
             return
-        reserved, run.reserved = run.reserved, 0
         try:
-            self.worker.submit(run.submission, run.inputs, reserved)
+            self.worker.submit(run.submission, run.inputs, run.take_reserved())
         except ServiceError as error:
             if isinstance(error, OverloadedError | RateLimitedError):
                 self._with_wait(error, run.submission.job)

@@ -105,11 +105,6 @@ class TokenQueue(Generic[W]):
         short = self.short_batch_tokens if is_contended else None
         return self._max_batch_tokens if short is None else min(short, self._max_batch_tokens)
 
-    def items_by_job(self) -> dict[str, int]:
-        """Items that wait, by job."""
-        with self._changed:
-            return {job: len(entries) for job, entries in self._waiting.items()}
-
     def reserve(self, job: str, items: int) -> None:
         """Keep places for items that are being prepared.
 

@@ -83,6 +83,9 @@ class Metrics:
         self._requests = counter("reward_requests_total", "Requests by HTTP status", [*request_labels, "code"])
         self._rejected = counter("reward_rejected_total", "Requests answered with an error", ["reason"])
         self._tokens = counter("reward_tokens_total", "Tokens computed", ["model", "kind"])
+        self._job_tokens = counter(
+            "reward_job_padded_tokens_total", "Tokens computed for a job, padding included", ["model", "client_job"]
+        )
         self._truncated = counter("reward_truncated_total", "Inputs that were cut", ["model"])
         self._queue_items = gauge("reward_queue_items", "Inputs that wait", ["model"])
         self._queue_tokens = gauge("reward_queue_tokens", "Tokens that wait", ["model"])
@@ -145,6 +148,8 @@ class Metrics:
         self._batch_tokens.labels(model).observe(report.padded_tokens)
         self._tokens.labels(model, "real").inc(report.real_tokens)
         self._tokens.labels(model, "padding").inc(report.padded_tokens - report.real_tokens)
+        for job, padded_tokens in report.jobs:
+            self._job_tokens.labels(model, self._job_label(job)).inc(padded_tokens)
         queue_s = self._queue_s.labels(model)
         for waited_s in report.queue_s:
             queue_s.observe(waited_s)

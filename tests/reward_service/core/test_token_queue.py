@@ -202,4 +202,3 @@ def test_the_work_until_a_job_is_done_is_what_its_share_lets_in_between() -> Non
     assert queue.tokens_until_done("a", 0) == 30 + 60
     assert queue.tokens_until_done("b", 0) == 80 + 30
     assert queue.tokens_until_done("c", 0) == 100 + 30 + 80, "a lower priority waits for all the others"
-    assert queue.items_by_job() == {"a": 1, "b": 1, "c": 1}

@@ -33,6 +33,7 @@ def test_every_promised_metric_is_there_with_its_labels(service: Any) -> None:
     assert labels("reward_requests", "_total") == {"endpoint", "client_job", "code"}
     assert labels("reward_rejected", "_total") == {"reason"}
     assert labels("reward_tokens", "_total") == {"model", "kind"}
+    assert labels("reward_job_padded_tokens", "_total") == {"model", "client_job"}
     assert labels("reward_truncated", "_total") == {"model"}
     assert labels("reward_queue_items") == labels("reward_queue_tokens") == {"model"}
     assert labels("reward_model_info") == {"model", "version", "runtime"}
@@ -56,6 +57,7 @@ def test_counts_are_right(service: Any) -> None:
     assert service.metric("reward_tokens_total", model="factuality", kind="real") == 2 * (16 + 7)
     assert service.metric("reward_tokens_total", model="factuality", kind="padding") == 2 * 9
     assert service.metric("reward_batch_padded_tokens_sum", model="factuality") == 2 * 32
+    assert service.metric("reward_job_padded_tokens_total", model="factuality", client_job="demo") == 2 * 32
     assert service.metric("reward_queue_items", model="factuality") == 0
     assert service.metric("reward_model_info", model="factuality", version="9d1b7703aa52", runtime="fake-fp32") == 1
 
