@@ -140,12 +140,18 @@ class Load:
 
 
 @pytest.fixture(scope="module")
-def services(start_service: Callable[..., Any], tiny_store: Path) -> list[Any]:
+def services(
+    start_service: Callable[..., Any], tiny_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[Any]:
     models = [
         {"name": "relevance", "runtime": "onnxruntime"},
         {"source": "callable", "name": "mortal", "function": "mortal:score", "kind": "classifier"},
     ]
-    return [start_service({"mortal": MORTAL}, store=str(tiny_store), models=models) for _ in range(2)]
+    caches = [tmp_path_factory.mktemp("cache") / "scores.sqlite" for _ in range(2)]
+    return [
+        start_service({"mortal": MORTAL}, store=str(tiny_store), models=models, cache={"path": str(path)})
+        for path in caches
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +194,8 @@ def test_every_query_of_the_dashboard_shows_something(prometheus: Prometheus) ->
         plain = re.sub(r"\$\w+", ".*", query.replace("$__rate_interval", "1m"))
         if not prometheus.query(plain):
             empty.append(query)
-    # Only what no healthy service of a few minutes and without a cache has to show.
-    assert [query for query in empty if not re.search(r"offset 1d|reward_cache_|^changes\(", query)] == []
+    # Only what no healthy service of a few minutes has to show.
+    assert [query for query in empty if not re.search(r"offset 1d|^changes\(", query)] == []
 
 
 def test_every_variable_of_the_dashboard_has_values(prometheus: Prometheus, services: list[Any]) -> None:

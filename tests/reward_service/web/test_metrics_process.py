@@ -29,6 +29,7 @@ CONTRACT = [
     ("reward_rejected_total", "counter", {"reason"}),
     ("reward_tokens_total", "counter", {"model", "kind"}),
     ("reward_truncated_total", "counter", {"model"}),
+    ("reward_cache_requests_total", "counter", {"model", "result"}),
     ("reward_queue_items", "gauge", {"model"}),
     ("reward_queue_tokens", "gauge", {"model"}),
     ("reward_queue_limit_items", "gauge", set()),
