@@ -47,6 +47,8 @@ def quantize_for_onnxruntime(
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            # 7 bits: processors without VNNI add pairs of products in 16 bits, which 8-bit weights overflow.
+            reduce_range=True,
             # What a product gives is added to, normed and so on in fp32: rounding it would gain nothing.
             extra_options={"OpTypesToExcludeOutputQuantization": [MATMUL]},
         )

@@ -7,6 +7,8 @@ import pytest
 from reward_service.training import interrupt
 from reward_service.training.interrupt import StopSignal
 
+pytestmark = pytest.mark.signals
+
 LONG_S = sys.float_info.max
 
 

@@ -113,6 +113,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(run, train_config,
     assert read_metrics(killed.output) == read_metrics(unbroken.output)
 
 
+@pytest.mark.signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_after_a_checkpoint(run, train_config, monkeypatch, read_metrics, send_signal, number):
     config = train_config("a")

@@ -53,6 +53,7 @@ def test_a_killed_run_resumes_bit_for_bit(sft_config, read_metrics, monkeypatch,
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
 
+@pytest.mark.signals
 def test_a_signal_ends_the_run_after_a_checkpoint(sft_config, monkeypatch, send_signal):
     config = sft_config("a")
     at_step(monkeypatch, 3, lambda: send_signal(signal.SIGTERM))

@@ -7,6 +7,8 @@ import pytest
 from rl_client.training import interrupt
 from rl_client.training.interrupt import StopSignal
 
+pytestmark = pytest.mark.signals
+
 LONG_S = sys.float_info.max
 
 
