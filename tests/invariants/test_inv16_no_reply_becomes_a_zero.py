@@ -27,8 +27,8 @@ from rl_client.api import (
 
 TRUE_SCORES = {"a": 0.625, "b": -1.5}
 ITEMS = [ScoreItem(id="a", response="first"), ScoreItem(id="b", response="second one")]
-TIMEOUT_S = 0.5
-RETRY = RetryPolicy(retry_for_s=20.0, initial_delay_s=0.01, max_delay_s=0.02, max_retry_after_s=0.05)
+TIMEOUT_S = 1.5
+RETRY = RetryPolicy(retry_for_s=60.0, initial_delay_s=0.01, max_delay_s=0.02, max_retry_after_s=0.05)
 
 
 def good_body() -> dict[str, Any]:
