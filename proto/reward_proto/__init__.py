@@ -1,5 +1,6 @@
 """The wire contract between reward_service and rl_client: pydantic models, and nothing of either side."""
 
+from reward_proto.digest import DIGEST_FORMAT, item_digest
 from reward_proto.errors import HTTP_STATUS, RETRY_AFTER, RETRYABLE, ErrorBody, ErrorCode, ErrorReply, ScoreError
 from reward_proto.models import Calibration, LoadRequest, ModelInfo, ModelKind, ModelList, ModelState
 from reward_proto.score import (
@@ -19,6 +20,7 @@ from reward_proto.version import API_VERSION, CONTRACT_VERSION
 __all__ = [
     "API_VERSION",
     "CONTRACT_VERSION",
+    "DIGEST_FORMAT",
     "HTTP_STATUS",
     "RETRYABLE",
     "RETRY_AFTER",
@@ -42,4 +44,5 @@ __all__ = [
     "SegmentRequest",
     "SegmentScore",
     "Usage",
+    "item_digest",
 ]
