@@ -9,14 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from rl_client.errors import ConfigError
-
-Count = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
+from rl_client.training.settings_base import Count, NotNegative, Positive, Settings, Share
 
 
 class Device(StrEnum):
@@ -56,11 +52,7 @@ class Shaping(StrEnum):
         return self in (Shaping.CENTERED, Shaping.ZSCORE)
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RuntimeSettings(_Settings):
+class RuntimeSettings(Settings):
     """What every command has: where it writes, its seed, and what it computes on."""
 
     output: Path
@@ -70,21 +62,21 @@ class RuntimeSettings(_Settings):
     precision: Precision = Precision.FP32
 
 
-class CheckpointSettings(_Settings):
+class CheckpointSettings(Settings):
     """How often a run can be resumed from, and how many checkpoints stay on disk."""
 
     every_steps: Count = 100
     keep: Count = 2
 
 
-class SftDataSettings(_Settings):
+class SftDataSettings(Settings):
     """Demonstrations: JSONL files of `{"id", "prompt", "response"}`."""
 
     train: Path
     dev: Path | None = None
 
 
-class SftTrainingSettings(_Settings):
+class SftTrainingSettings(Settings):
     """Supervised fine-tuning with teacher forcing."""
 
     steps: Count
@@ -111,7 +103,7 @@ class SftConfig(RuntimeSettings):
     checkpoint: CheckpointSettings = CheckpointSettings()
 
 
-class GenerationSettings(_Settings):
+class GenerationSettings(Settings):
     """How responses are sampled."""
 
     greedy: bool = False
@@ -127,7 +119,7 @@ class GenerationSettings(_Settings):
         return self
 
 
-class ServiceSettings(_Settings):
+class ServiceSettings(Settings):
     """The reward service and how patiently it is asked."""
 
     url: str
@@ -150,7 +142,7 @@ class ServiceSettings(_Settings):
         return self
 
 
-class RewardSettings(_Settings):
+class RewardSettings(Settings):
     """One reward model's part in the reward."""
 
     model: Annotated[str, Field(min_length=1)]
@@ -163,7 +155,7 @@ class RewardSettings(_Settings):
         return self.model.partition("@")[0]
 
 
-class PpoSettings(_Settings):
+class PpoSettings(Settings):
     """PPO with a separate value model."""
 
     steps: Count
