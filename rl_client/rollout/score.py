@@ -13,7 +13,8 @@ from rl_client.api import RetryPolicy, RewardClient
 from rl_client.errors import TooManyFailedScoresError
 from rl_client.rollout.shaping import Shaper, make_shapers, segments_of
 from rl_client.rollout.stages import Rollout, ScoredRollout
-from rl_client.training.config import RewardSettings, ServiceSettings
+from rl_client.training.config import ServiceSettings
+from rl_client.training.settings_rewards import RewardSettings
 
 Offsets = Sequence[tuple[int, int]]
 

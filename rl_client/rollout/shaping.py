@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from reward_proto import ModelInfo, ModelScore, SegmentScore
 from rl_client.errors import ConfigError
-from rl_client.training.config import RewardSettings, Shaping
+from rl_client.training.settings_rewards import RewardSettings, Shaping
 
 OK_LABEL = "ok"
 """The class that means "no error" where a classifier's winning class decides the reward's sign."""

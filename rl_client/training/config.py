@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from rl_client.errors import ConfigError
 from rl_client.training.settings_base import Count, NotNegative, Positive, Settings, Share
+from rl_client.training.settings_rewards import RewardSettings
 
 
 class Device(StrEnum):
@@ -36,20 +37,6 @@ class Schedule(StrEnum):
     CONSTANT = "constant"
     LINEAR = "linear"
     COSINE = "cosine"
-
-
-class Shaping(StrEnum):
-    """How a score becomes a reward, before its weight."""
-
-    RAW = "raw"
-    SIGN = "sign"
-    CENTERED = "centered"
-    ZSCORE = "zscore"
-
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether the model must publish the mean and standard deviation of its scores."""
-        return self in (Shaping.CENTERED, Shaping.ZSCORE)
 
 
 class RuntimeSettings(Settings):
@@ -140,19 +127,6 @@ class ServiceSettings(Settings):
         if self.api_key_env is not None and not self.api_key:
             raise ValueError(f"api_key_env names {self.api_key_env}, which is not set in the environment")
         return self
-
-
-class RewardSettings(Settings):
-    """One reward model's part in the reward."""
-
-    model: Annotated[str, Field(min_length=1)]
-    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
-    shaping: Shaping = Shaping.RAW
-
-    @property
-    def name(self) -> str:
-        """The model's name without `@version` or `@alias`."""
-        return self.model.partition("@")[0]
 
 
 class PpoSettings(Settings):

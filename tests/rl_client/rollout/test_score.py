@@ -10,7 +10,7 @@ from rl_client.rollout.decode import decode_with_offsets
 from rl_client.rollout.prompts import pad_rows
 from rl_client.rollout.score import RewardScorer
 from rl_client.rollout.stages import Prompt, Rollout, TokenBatch
-from rl_client.training.config import RewardSettings, Shaping
+from rl_client.training.settings_rewards import RewardSettings, Shaping
 
 SPAN = FakeModel(
     "span",

@@ -4,7 +4,7 @@ from reward_proto import Calibration, Granularity, ModelKind, ModelScore, ScoreE
 from rl_client.api.testing import FakeModel
 from rl_client.errors import ConfigError
 from rl_client.rollout.shaping import Shaper, make_shapers, segments_of
-from rl_client.training.config import RewardSettings, Shaping
+from rl_client.training.settings_rewards import RewardSettings, Shaping
 
 
 def info(kind=ModelKind.TOKEN_CLASSIFICATION, calibration=None, labels=None):
