@@ -127,6 +127,7 @@ def _take_step(
             tokens,
             temperature=temperature,
             microbatch_size=ppo.microbatch_size or ppo.minibatch_size,
+            microbatch_tokens=ppo.microbatch_tokens,
         )
     timer.lap("forward_s")
     scored = scoring.result()

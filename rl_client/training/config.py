@@ -137,6 +137,7 @@ class PpoSettings(Settings):
     epochs: Count = 4
     minibatch_size: Count
     microbatch_size: Count | None = None
+    microbatch_tokens: Count | None = None
     learning_rate: Positive = 1e-5
     value_learning_rate: Positive = 1e-5
     schedule: Schedule = Schedule.CONSTANT

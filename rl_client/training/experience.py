@@ -13,6 +13,7 @@ from rl_client.algorithms.token_rewards import kl_penalised_rewards
 from rl_client.rollout.stages import ScoredRollout, TokenBatch, TrainBatch
 from rl_client.training.config import PpoSettings
 from rl_client.training.metric_log import Metrics
+from rl_client.training.microbatches import Limits, divide
 from rl_client.training.models import PolicyModel, ValueModel
 
 
@@ -41,7 +42,8 @@ def estimate(
     tokens: TokenBatch,
     *,
     temperature: float,
-    microbatch_size: int,
+    microbatch_size: int | None = None,
+    microbatch_tokens: int | None = None,
 ) -> Estimates:
     """One forward of each model over all responses, a micro-batch at a time; no logits outlive their micro-batch.
 
@@ -51,12 +53,13 @@ def estimate(
         value: The value model.
         tokens: B responses, on the models' device.
         temperature: That of sampling, applied to policy and reference alike.
-        microbatch_size: Responses in one forward.
+        microbatch_size: At most so many responses in one forward.
+        microbatch_tokens: At most so many tokens in one forward, padding included.
     """
     shape = tokens.response_mask.shape
     device = tokens.response_mask.device
     columns = {name: torch.zeros(shape, device=device) for name in ("logprobs", "ref_logprobs", "values", "entropy")}
-    for rows in length_sorted_chunks(tokens.response_mask, microbatch_size):
+    for rows in divide(tokens, Limits(microbatch_size, microbatch_tokens)):
         part = tokens.select(rows)
         width = part.response_ids.shape[1]
         logits = policy(part)
@@ -70,12 +73,6 @@ def estimate(
         for name, column in found.items():
             columns[name][rows, :width] = torch.where(part.response_mask, column, 0.0)
     return Estimates(**columns)
-
-
-def length_sorted_chunks(response_mask: Tensor, size: int) -> tuple[Tensor, ...]:
-    """Row numbers in chunks of similar length, so that little padding is computed."""
-    order = torch.argsort(response_mask.sum(dim=1), stable=True)
-    return torch.split(order, size)
 
 
 def make_train_batch(

@@ -14,8 +14,8 @@ from rl_client.algorithms.ppo_loss import policy_loss, value_loss
 from rl_client.rollout.seeds import derive_seed
 from rl_client.rollout.stages import TrainBatch
 from rl_client.training.config import PpoSettings
-from rl_client.training.experience import length_sorted_chunks
 from rl_client.training.metric_log import Metrics
+from rl_client.training.microbatches import Limits, divide
 from rl_client.training.models import PolicyModel, ValueModel
 from rl_client.training.optim import clip_and_step
 
@@ -97,9 +97,7 @@ def accumulate_gradients(
     """
     tokens = float(minibatch.tokens.response_mask.sum())
     totals: dict[str, Tensor] = {}
-    for rows in length_sorted_chunks(
-        minibatch.tokens.response_mask, settings.microbatch_size or settings.minibatch_size
-    ):
+    for rows in divide(minibatch.tokens, Limits(settings.microbatch_size, settings.microbatch_tokens)):
         part = minibatch.select(rows)
         mask = part.tokens.response_mask
         with precision, torch.set_grad_enabled(update_policy):

@@ -39,8 +39,8 @@ def pad_more(batch: TrainBatch) -> TrainBatch:
     return TrainBatch(tokens, *(widen(column, 7.0) for column in columns))
 
 
-def gradients(policy: PolicyModel, value, batch: TrainBatch, microbatch_size: int | None):
-    settings = PpoSettings(steps=1, prompts_per_step=4, minibatch_size=8, microbatch_size=microbatch_size)
+def gradients(policy: PolicyModel, value, batch: TrainBatch, **limits: int):
+    settings = PpoSettings(steps=1, prompts_per_step=4, minibatch_size=8, **limits)
     for model in (policy, value):
         model.zero_grad(set_to_none=True)
     figures = accumulate_gradients(
@@ -51,10 +51,12 @@ def gradients(policy: PolicyModel, value, batch: TrainBatch, microbatch_size: in
     return found, figures
 
 
-@pytest.mark.parametrize("microbatch_size", [1, 3, 5])
-def test_any_microbatches_give_the_gradient_of_the_whole(policy, value, batch, microbatch_size):
-    whole, figures = gradients(policy, value, batch, None)
-    parts, part_figures = gradients(policy, value, batch, microbatch_size)
+@pytest.mark.parametrize(
+    "limits", [*({"microbatch_size": n} for n in (1, 3, 5)), *({"microbatch_tokens": n} for n in (1, 20, 35))]
+)
+def test_any_microbatches_give_the_gradient_of_the_whole(policy, value, batch, limits):
+    whole, figures = gradients(policy, value, batch)
+    parts, part_figures = gradients(policy, value, batch, **limits)
     assert any(gradient.abs().max() > 1e-3 for gradient in whole)
     for a, b in zip(parts, whole, strict=True):
         torch.testing.assert_close(a, b, atol=2e-6, rtol=1e-4)
@@ -62,7 +64,7 @@ def test_any_microbatches_give_the_gradient_of_the_whole(policy, value, batch, m
 
 
 def test_more_padding_gives_the_same_gradient(policy, value, batch):
-    plain, figures = gradients(policy, value, batch, None)
+    plain, figures = gradients(policy, value, batch)
     settings = PpoSettings(steps=1, prompts_per_step=4, minibatch_size=8)
     for model in (policy, value):
         model.zero_grad(set_to_none=True)

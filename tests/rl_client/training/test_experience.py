@@ -4,7 +4,7 @@ import torch
 from rl_client.rollout.generate import generate
 from rl_client.rollout.stages import ScoredRollout
 from rl_client.training.config import GenerationSettings, PpoSettings
-from rl_client.training.experience import Estimates, estimate, length_sorted_chunks, make_train_batch
+from rl_client.training.experience import Estimates, estimate, make_train_batch
 from rl_client.training.models import freeze_copy
 
 PPO = PpoSettings(steps=1, prompts_per_step=4, minibatch_size=4, kl_coefficient=0.5, whiten_advantages=False)
@@ -24,12 +24,6 @@ def random_estimates(mask) -> Estimates:
     generator = torch.Generator().manual_seed(0)
     columns = [torch.where(mask, torch.randn(mask.shape, generator=generator), 0.0) for _ in range(4)]
     return Estimates(*columns)
-
-
-def test_chunks_hold_every_row_once_in_order_of_length():
-    mask = torch.arange(4)[None, :] < torch.tensor([3, 1, 4, 2, 1])[:, None]
-    chunks = length_sorted_chunks(mask, 2)
-    assert [chunk.tolist() for chunk in chunks] == [[1, 4], [3, 0], [2]]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
