@@ -1,6 +1,6 @@
 """The wire contract between reward_service and rl_client: pydantic models, and nothing of either side."""
 
-from reward_proto.digest import DIGEST_FORMAT, item_digest
+from reward_proto.digest import item_digest, text_digest
 from reward_proto.errors import HTTP_STATUS, RETRY_AFTER, RETRYABLE, ErrorBody, ErrorCode, ErrorReply, ScoreError
 from reward_proto.models import Calibration, LoadRequest, ModelInfo, ModelKind, ModelList, ModelState
 from reward_proto.score import (
@@ -20,7 +20,6 @@ from reward_proto.version import API_VERSION, CONTRACT_VERSION
 __all__ = [
     "API_VERSION",
     "CONTRACT_VERSION",
-    "DIGEST_FORMAT",
     "HTTP_STATUS",
     "RETRYABLE",
     "RETRY_AFTER",
@@ -45,4 +44,5 @@ __all__ = [
     "SegmentScore",
     "Usage",
     "item_digest",
+    "text_digest",
 ]

@@ -1,29 +1,37 @@
-"""A name for what was scored, the same on both sides and in every file that keeps scores."""
+"""Digests by which both sides name texts that they may not keep."""
 
 import hashlib
 import json
-
-from reward_proto.score import ScoreItem
-
-DIGEST_FORMAT = "item-1"
-"""Part of every digest. Raised with any change of what a digest covers or how it is written."""
+from collections.abc import Mapping, Sequence
 
 
-def item_digest(item: ScoreItem) -> str:
-    r"""Names the texts of an item: two items with one digest get the same score from one version and runtime.
+def text_digest(text: str) -> str:
+    """SHA-256 of a text in UTF-8, 64 hexadecimal digits. `printf %s TEXT | sha256sum` gives the same."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
-    SHA-256 of the JSON array `["item-1", prompt, response, fields, segments]`: ASCII only (other characters as
-    lower-case `\uXXXX` of UTF-16), no white space, `fields` as `[name, text]` pairs and `segments` as `[granularity,
-    [[start, end], ...]]` pairs, both sorted by name. The item's `id` has no part in it.
+
+def item_digest(
+    prompt: str,
+    response: str,
+    fields: Mapping[str, str] | None = None,
+    segments: Mapping[str, Sequence[Sequence[int]]] | None = None,
+) -> str:
+    """SHA-256 of all that a score can depend on besides the model: the item without its id.
+
+    Args:
+        prompt: See `score.ScoreItem`.
+        response: The same.
+        fields: The same.
+        segments: The same: `[start, end]` by granularity.
 
     Returns:
-        64 hexadecimal digits.
+        64 hexadecimal digits, of the item's JSON in UTF-8 with sorted keys, no white space and no escapes but those that
+        JSON demands; all four keys are there.
     """
-    parts = [
-        DIGEST_FORMAT,
-        item.prompt,
-        item.response,
-        sorted(item.fields.items()),
-        sorted((granularity.value, spans) for granularity, spans in item.segments.items()),
-    ]
-    return hashlib.sha256(json.dumps(parts, ensure_ascii=True, separators=(",", ":")).encode("ascii")).hexdigest()
+    told = {
+        "prompt": prompt,
+        "response": response,
+        "fields": dict(fields or {}),
+        "segments": {str(name): [list(span) for span in spans] for name, spans in (segments or {}).items()},
+    }
+    return text_digest(json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
