@@ -25,8 +25,8 @@ def item_digest(
         segments: The same: `[start, end]` by granularity.
 
     Returns:
-        64 hexadecimal digits, of the item's JSON in UTF-8 with sorted keys, no white space and no escapes but those that
-        JSON demands; all four keys are there.
+        64 hexadecimal digits, of the item's JSON in UTF-8 with sorted keys, no white space and no escapes but those
+        that JSON demands; all four keys are there.
     """
     told = {
         "prompt": prompt,
