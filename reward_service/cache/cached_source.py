@@ -11,8 +11,8 @@ from reward_service.cache.codec import encode_scores
 from reward_service.cache.in_flight import InFlight, Results, Work, follow
 from reward_service.cache.key import KeyMaker
 from reward_service.cache.score_cache import DISK_PATIENCE_S, ScoreCache, Scores
-from reward_service.core.source import ScoreSource, SourceOutcome
-from reward_service.domain import ItemScore, ModelCard, TextItem
+from reward_service.core.source import ScoreSource, SourceOutcome, WrappingSource
+from reward_service.domain import ItemScore, TextItem
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class _Answered:
     coalesced: int = 0
 
 
-class CachedSource:
+class CachedSource(WrappingSource):
     """Answers from a cache what it can, and asks the inner source for the rest. Its coroutines belong to one loop.
 
     Errors are not kept. A cached score costs no place in the inner source's queue, no token and no quota.
@@ -50,7 +50,7 @@ class CachedSource:
     def __init__(
         self, inner: ScoreSource, cache: ScoreCache, keys: KeyMaker, items_per_call: int | None = None
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._cache = cache
         self._keys = keys
         self._items_per_call = items_per_call
@@ -61,44 +61,6 @@ class CachedSource:
     def inner(self) -> ScoreSource:
         """What computes the scores."""
         return self._inner
-
-    @property
-    def cards(self) -> tuple[ModelCard, ...]:
-        """See `core.source.ScoreSource`."""
-        return self._inner.cards
-
-    @property
-    def name(self) -> str:
-        """See `core.source.ScoreSource`."""
-        return self._inner.name
-
-    @property
-    def alive(self) -> bool:
-        """See `core.source.ScoreSource`."""
-        return self._inner.alive
-
-    @property
-    def queue_items(self) -> int:
-        """See `core.source.ScoreSource`."""
-        return self._inner.queue_items
-
-    @property
-    def queue_tokens(self) -> int:
-        """See `core.source.ScoreSource`."""
-        return self._inner.queue_tokens
-
-    @property
-    def estimated_wait_s(self) -> float:
-        """See `core.source.ScoreSource`."""
-        return self._inner.estimated_wait_s
-
-    def start(self) -> None:
-        """See `core.source.ScoreSource`."""
-        self._inner.start()
-
-    def close(self, timeout_s: float) -> None:
-        """See `core.source.ScoreSource`."""
-        self._inner.close(timeout_s)
 
     async def score(self, items: Sequence[TextItem], deadline_s: float | None, job: str = "") -> SourceOutcome:
         """See `core.source.ScoreSource`. Of the same item several times in one call, one is computed."""

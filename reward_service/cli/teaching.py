@@ -56,8 +56,9 @@ def split(
     out: Annotated[Path, typer.Option(help="Folder for one file a part.")],
     data_format: Annotated[FeedbackFormat, typer.Option("--format", help="Of the file.")] = FeedbackFormat.QA_FEEDBACK,
     seed: Annotated[int, typer.Option(min=0, help="Draws the order of the rows.")] = 0,
+    in_order: Annotated[bool, typer.Option("--in-order", help="Keep the order of the file.")] = False,
 ) -> None:
-    """Divide feedback at random; rows of one question stay in one part."""
+    """Divide feedback, at random or in order; rows of one question stay in one part."""
     from reward_service.training.split import parse_parts, split_feedback
 
     try:
@@ -65,7 +66,7 @@ def split(
     except ValueError as error:
         fail(ConfigError("--part", [str(error)]))
     try:
-        sizes = split_feedback(file, data_format.value, parts, out, seed)
+        sizes = split_feedback(file, data_format.value, parts, out, None if in_order else seed)
     except FAULTS as error:
         fail(error)
     typer.echo(", ".join(f"{name}: {size} rows" for name, size in sizes.items()))

@@ -7,7 +7,7 @@ Source: detoxification by dense rewards, arXiv 2306.01693: the reward after sent
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reward_service.core.source import ScoreSource, SourceOutcome, spans_for
+from reward_service.core.source import ScoreSource, SourceOutcome, WrappingSource, spans_for
 from reward_service.domain import ItemScore, ModelCard, ScoredSpan, Span, TextItem
 from reward_service.errors import ServiceError
 
@@ -18,7 +18,7 @@ Prefix = tuple[str, str, tuple[tuple[str, str], ...]]
 """What an inner score depends on: prompt, text and fields."""
 
 
-class PrefixDifferenceSource:
+class PrefixDifferenceSource(WrappingSource):
     """Scores each segment by the difference that it makes to the score of the text up to its end.
 
     A prefix that occurs several times in one request is scored once. A response with a prefix that could not be scored
@@ -30,42 +30,13 @@ class PrefixDifferenceSource:
     """
 
     def __init__(self, card: ModelCard, inner: ScoreSource) -> None:
-        self.cards = (card,)
+        super().__init__(inner)
         self._card = card
-        self._inner = inner
 
     @property
-    def name(self) -> str:
-        """See `core.source.ScoreSource`."""
-        return self._inner.name
-
-    @property
-    def alive(self) -> bool:
-        """See `core.source.ScoreSource`."""
-        return self._inner.alive
-
-    @property
-    def queue_items(self) -> int:
-        """Prefixes that wait."""
-        return self._inner.queue_items
-
-    @property
-    def queue_tokens(self) -> int:
-        """See `core.source.ScoreSource`."""
-        return self._inner.queue_tokens
-
-    @property
-    def estimated_wait_s(self) -> float:
-        """See `core.source.ScoreSource`."""
-        return self._inner.estimated_wait_s
-
-    def start(self) -> None:
-        """See `core.source.ScoreSource`."""
-        self._inner.start()
-
-    def close(self, timeout_s: float) -> None:
-        """See `core.source.ScoreSource`."""
-        self._inner.close(timeout_s)
+    def cards(self) -> tuple[ModelCard, ...]:
+        """The model that is served."""
+        return (self._card,)
 
     async def score(self, items: Sequence[TextItem], deadline_s: float | None, job: str = "") -> SourceOutcome:
         """See `core.source.ScoreSource`."""

@@ -84,6 +84,55 @@ class ScoreSource(Protocol):
         ...
 
 
+class WrappingSource:
+    """Base of a source whose scores come from another's: all but `score`, and the cards where they differ, is its.
+
+    Args:
+        inner: The other source; it is started and closed with this one.
+    """
+
+    def __init__(self, inner: ScoreSource) -> None:
+        self._inner = inner
+
+    @property
+    def cards(self) -> tuple[ModelCard, ...]:
+        """See `ScoreSource`."""
+        return self._inner.cards
+
+    @property
+    def name(self) -> str:
+        """See `ScoreSource`."""
+        return self._inner.name
+
+    @property
+    def alive(self) -> bool:
+        """See `ScoreSource`."""
+        return self._inner.alive
+
+    @property
+    def queue_items(self) -> int:
+        """See `ScoreSource`."""
+        return self._inner.queue_items
+
+    @property
+    def queue_tokens(self) -> int:
+        """See `ScoreSource`."""
+        return self._inner.queue_tokens
+
+    @property
+    def estimated_wait_s(self) -> float:
+        """See `ScoreSource`."""
+        return self._inner.estimated_wait_s
+
+    def start(self) -> None:
+        """See `ScoreSource`."""
+        self._inner.start()
+
+    def close(self, timeout_s: float) -> None:
+        """See `ScoreSource`."""
+        self._inner.close(timeout_s)
+
+
 def check_deadline(model: str, wait_s: float, deadline_s: float | None) -> None:
     """Refuse what would come too late before it costs anything.
 

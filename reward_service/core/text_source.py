@@ -260,7 +260,10 @@ class TextSource:
             results = list(await self._reward.score(responses))
             if len(results) != len(responses):
                 raise ModelFailedError(f"the reward gave {len(results)} results for {len(responses)} responses")
-        except Exception as error:
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # A reward that exits would end the loop, and leave its callers waiting.
             if len(responses) > 1:
                 logger.warning("model %s failed on %d responses; asking one by one", self.name, len(responses))
                 return [result for one in responses for result in await self._ask([one])]

@@ -1,4 +1,4 @@
-"""Feedback divided at random into parts that share no question."""
+"""Feedback divided into parts that share no question, at random or in its own order."""
 
 import json
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ REST = "rest"
 
 
 def split_feedback(
-    source: Path, data_format: FeedbackFormat, parts: Mapping[str, int | None], folder: Path, seed: int
+    source: Path, data_format: FeedbackFormat, parts: Mapping[str, int | None], folder: Path, seed: int | None
 ) -> dict[str, int]:
-    """Write the rows of a file to one file a part, in an order drawn anew, unchanged.
+    """Write the rows of a file to one file a part, unchanged.
 
     Rows of one question (QA-Feedback), or of one prompt with the same fields (JSONL), stay together, so that a part's
     last question may lead it past its size; the parts after it then begin later.
@@ -30,7 +30,7 @@ def split_feedback(
         data_format: How it is written, and its parts too.
         parts: Rows of each part by its name, in order; None for one that takes all the rest.
         folder: Where `NAME.json` or `NAME.jsonl` is written for each part.
-        seed: Of the order.
+        seed: Of an order drawn anew; None keeps the order of the file.
 
     Returns:
         The number of rows of each part.
@@ -88,13 +88,14 @@ def _read(source: Path, data_format: FeedbackFormat) -> list[Any]:
     return [line for line in source.read_bytes().split(b"\n") if line.strip()]
 
 
-def _groups(rows: list[Any], data_format: FeedbackFormat, seed: int) -> list[list[Any]]:
-    """The rows by question, in the order drawn, last one first."""
+def _groups(rows: list[Any], data_format: FeedbackFormat, seed: int | None) -> list[list[Any]]:
+    """The rows by question, last one first."""
     groups: dict[str, list[Any]] = {}
     for row in rows:
         groups.setdefault(_question(row, data_format), []).append(row)
     listed = list(groups.values())
-    return [listed[index] for index in np.random.default_rng(seed).permutation(len(listed))[::-1]]
+    order = np.arange(len(listed)) if seed is None else np.random.default_rng(seed).permutation(len(listed))
+    return [listed[index] for index in order[::-1]]
 
 
 def _question(row: Any, data_format: FeedbackFormat) -> str:

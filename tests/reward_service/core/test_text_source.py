@@ -73,6 +73,8 @@ class Reward:
         text = one.item.response
         if "raise" in text:
             raise ZeroDivisionError("secret detail")
+        if "exit" in text:
+            raise SystemExit(3)
         if "late" in text:
             raise TimeoutError
         if "long" in text:
@@ -173,6 +175,13 @@ def test_one_items_failure_is_its_own(make_rig: Callable[..., Rig], batch_items:
     assert isinstance(results[4], InvalidRequestError)
     assert "ZeroDivisionError" in str(results[1])
     assert "secret" not in str(results[1])
+
+
+def test_a_reward_that_exits_fails_its_own_item_and_goes_on(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    assert codes(rig.results("exit", "Good.")) == ["model_failed", "score"]
+    assert rig.source.alive
+    assert codes(rig.results("Fine.")) == ["score"]
 
 
 def test_too_few_results_are_asked_for_one_by_one_and_then_fail(make_rig: Callable[..., Rig]) -> None:

@@ -49,6 +49,14 @@ def test_the_seed_decides(tmp_path: Path) -> None:
     assert answers(tmp_path / "a" / "x.json") != answers(tmp_path / "c" / "x.json")
 
 
+def test_the_order_of_the_file_can_be_kept(tmp_path: Path) -> None:
+    source = write_qa(tmp_path / "all.json", ["q0", "q1", "q0", "q2", "q3"])
+    wanted = ["split", str(source), "--in-order", "--part", "x=2", "--part", "y=rest", "--out", str(tmp_path)]
+    assert CliRunner().invoke(app, wanted).exit_code == 0
+    assert answers(tmp_path / "x.json") == ["answer 0", "answer 2"]
+    assert answers(tmp_path / "y.json") == ["answer 1", "answer 3", "answer 4"]
+
+
 def test_rows_of_one_question_stay_together(tmp_path: Path) -> None:
     questions = [f"q{i // 3}" for i in range(30)]
     source = write_qa(tmp_path / "all.json", questions)
