@@ -17,7 +17,8 @@ from rl_client.rollout.seeds import derive_seed
 from rl_client.rollout.stages import Prompt, Rollout
 from rl_client.training.checkpoint import write_json
 from rl_client.training.config import EvaluateConfig
-from rl_client.training.models import load_policy, load_tokenizer
+from rl_client.training.model_files import load_tokenizer
+from rl_client.training.models import load_policy
 from rl_client.training.optim import autocast, pick_device, use_threads
 from rl_client.training.progress import ProgressReport
 

@@ -17,7 +17,7 @@ from rl_client.training.config import TrainConfig
 from rl_client.training.experience import estimate, make_train_batch
 from rl_client.training.interrupt import StopSignal
 from rl_client.training.metric_log import MetricLog, Metrics
-from rl_client.training.models import load_tokenizer
+from rl_client.training.model_files import load_tokenizer
 from rl_client.training.optim import pick_device, use_threads
 from rl_client.training.ppo_state import PpoState, build_state, pack_state, restore_state, train_digest
 from rl_client.training.ppo_step import ppo_update

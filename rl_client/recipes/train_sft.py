@@ -12,7 +12,7 @@ from rl_client.training.demonstrations import (
 )
 from rl_client.training.interrupt import StopSignal
 from rl_client.training.metric_log import MetricLog, Metrics
-from rl_client.training.models import load_tokenizer
+from rl_client.training.model_files import load_tokenizer
 from rl_client.training.optim import clip_and_step, pick_device, use_threads
 from rl_client.training.progress import ProgressReport
 from rl_client.training.run_folder import open_run, replace_folder

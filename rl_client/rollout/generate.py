@@ -1,10 +1,10 @@
-"""Prompts -> sampled responses, by Hugging Face `generate`."""
+"""Prompts -> sampled responses."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from rl_client.rollout.decode import decode_with_offsets
 from rl_client.rollout.prompts import pad_prompts
@@ -22,7 +22,7 @@ def generate(
     *,
     seed: int,
 ) -> Rollout:
-    """Sample responses in one batch; each prompt is encoded once for all of its samples.
+    """Sample responses in one batch.
 
     `top_k` restricts what is sampled and nothing else: the policy that PPO trains is the softmax at `temperature` over
     the whole vocabulary. The temperature is part of the policy: log-probabilities are taken at it everywhere.
@@ -42,14 +42,8 @@ def generate(
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        sequences = policy.network.generate(
-            input_ids=prompt_ids.to(device),
-            attention_mask=prompt_mask.to(device),
-            generation_config=_generation_config(policy, tokenizer, settings),
-            # Given here because generate() would size a cache by the encoder's depth, which may not be the decoder's.
-            past_key_values=EncoderDecoderCache(DynamicCache(), DynamicCache()),
-        )
-    ids = sequences[:, 1:].cpu()  # the first is the decoder's start token
+        config = _generation_config(tokenizer, settings)
+        ids = policy.sample(prompt_ids.to(device), prompt_mask.to(device), config).cpu()
     mask, finished = mask_after_eos(ids, tokenizer.eos_token_id)
     ids = torch.where(mask, ids, tokenizer.pad_token_id)
     prompt_index = torch.arange(len(prompts)).repeat_interleave(settings.samples_per_prompt)
@@ -82,9 +76,7 @@ def mask_after_eos(ids: Tensor, eos_id: int) -> tuple[Tensor, Tensor]:
     return eos_before == 0, is_eos.any(dim=1)
 
 
-def _generation_config(
-    policy: PolicyModel, tokenizer: PreTrainedTokenizerBase, settings: GenerationSettings
-) -> GenerationConfig:
+def _generation_config(tokenizer: PreTrainedTokenizerBase, settings: GenerationSettings) -> GenerationConfig:
     sampling = (
         {"do_sample": False}
         if settings.greedy
@@ -97,5 +89,4 @@ def _generation_config(
         num_return_sequences=settings.samples_per_prompt,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        decoder_start_token_id=policy.network.config.decoder_start_token_id,
     )

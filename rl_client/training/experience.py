@@ -62,14 +62,15 @@ def estimate(
     for rows in divide(tokens, Limits(microbatch_size, microbatch_tokens)):
         part = tokens.select(rows)
         width = part.response_ids.shape[1]
-        logits = policy(part)
+        states = policy.states(part)
+        logits = policy.logits(states)
         found = {
             "logprobs": gather_logprobs(logits, part.response_ids, temperature=temperature),
             "entropy": entropy_from_logits(logits, temperature=temperature),
         }
         del logits
         found["ref_logprobs"] = gather_logprobs(reference(part), part.response_ids, temperature=temperature)
-        found["values"] = value(part)
+        found["values"] = value(part, states)
         for name, column in found.items():
             columns[name][rows, :width] = torch.where(part.response_mask, column, 0.0)
     return Estimates(**columns)

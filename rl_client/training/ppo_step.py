@@ -101,19 +101,19 @@ def accumulate_gradients(
         part = minibatch.select(rows)
         mask = part.tokens.response_mask
         with precision, torch.set_grad_enabled(update_policy):
-            logits = trainee.policy(part.tokens)
-            logprobs = gather_logprobs(logits, part.tokens.response_ids, temperature=temperature)
+            states = trainee.policy.states(part.tokens)
+            logprobs = gather_logprobs(trainee.policy.logits(states), part.tokens.response_ids, temperature=temperature)
         with precision:
-            values = trainee.value(part.tokens)
+            values = trainee.value(part.tokens, states)
         policy = policy_loss(
             logprobs, part.old_logprobs, part.advantages, mask, clip_range=settings.clip_range, normalizer=tokens
         )
         value = value_loss(
             values, part.old_values, part.returns, mask, clip_range=settings.value_clip_range, normalizer=tokens
         )
-        if update_policy:
-            policy.loss.backward()  # type: ignore[no-untyped-call]
-        (settings.value_coefficient * value.loss).backward()  # type: ignore[no-untyped-call]
+        # One backward pass for both losses: where they share a trunk, it is walked once.
+        loss = settings.value_coefficient * value.loss + (policy.loss if update_policy else 0.0)
+        loss.backward()  # type: ignore[no-untyped-call]
         sums = {
             "policy_loss": policy.loss.detach(),
             "value_loss": value.loss.detach(),

@@ -1,7 +1,9 @@
-"""The tiny models of tests/rl_client, for invariants that need a trainer."""
+"""The tiny models of tests/rl_client, for invariants that need models."""
 
 import importlib.util
 from pathlib import Path
+
+import pytest
 
 _path = Path(__file__).parents[1] / "rl_client" / "conftest.py"
 _spec = importlib.util.spec_from_file_location("rl_client_fixtures", _path)
@@ -9,6 +11,13 @@ assert _spec is not None
 assert _spec.loader is not None
 _fixtures = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_fixtures)
+
+
+@pytest.fixture(scope="session", params=["t5", "llama"])
+def family(request) -> str:
+    """An encoder-decoder and a decoder: the invariants hold for both."""
+    return request.param
+
 
 tokenizer = _fixtures.tokenizer
 model_config = _fixtures.model_config

@@ -5,7 +5,7 @@ top_k restricts what is sampled and is no part of the policy, so the logits of g
 
 import pytest
 import torch
-from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
+from transformers import GenerationConfig
 
 from rl_client.algorithms.logprobs import gather_logprobs
 from rl_client.rollout.generate import mask_after_eos
@@ -18,26 +18,23 @@ from rl_client.rollout.stages import TokenBatch
 def test_cached_decoding_and_one_forward_agree(policy, tokenizer, prompts, temperature, top_k):
     prompt_ids, prompt_mask = pad_prompts(prompts, tokenizer.pad_token_id)
     torch.manual_seed(0)
-    output = policy.network.generate(
-        input_ids=prompt_ids,
-        attention_mask=prompt_mask,
-        past_key_values=EncoderDecoderCache(DynamicCache(), DynamicCache()),
-        generation_config=GenerationConfig(
-            do_sample=True,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=1.0,
-            max_new_tokens=8,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            decoder_start_token_id=0,
-            output_logits=True,
-            return_dict_in_generate=True,
-        ),
+    made = []  # what the vocabulary head says at each step, before temperature and top_k
+    head = policy.network.get_output_embeddings()
+    hook = head.register_forward_hook(lambda module, inputs, logits: made.append(logits[:, -1]))
+    config = GenerationConfig(
+        do_sample=True,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=1.0,
+        max_new_tokens=8,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
-    ids = output.sequences[:, 1:]
+    ids = policy.sample(prompt_ids, prompt_mask, config)
+    hook.remove()
     mask, _ = mask_after_eos(ids, tokenizer.eos_token_id)
-    while_generating = gather_logprobs(torch.stack(output.logits, dim=1), ids, temperature=temperature)
+    assert len(made) == ids.shape[1]
+    while_generating = gather_logprobs(torch.stack(made, dim=1), ids, temperature=temperature)
     tokens = TokenBatch(prompt_ids, prompt_mask, torch.arange(len(prompts)), ids, mask)
     teacher_forced = gather_logprobs(policy(tokens), ids, temperature=temperature)
     torch.testing.assert_close(while_generating[mask], teacher_forced[mask], atol=1e-5, rtol=1e-5)

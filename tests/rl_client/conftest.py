@@ -6,42 +6,25 @@ from pathlib import Path
 
 import pytest
 
-WORDS = ("good", "bad", "plain", "red", "blue", "one", "two", ".", ",")
-PAD, EOS, UNK = 0, 1, 2
+from tests.rl_client.tiny_models import WORDS, make_config, make_tokenizer
 
 
 @pytest.fixture(scope="session")
-def tokenizer():
-    """Word-level, one space before each word, eos after what the encoder reads."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = ["<pad>", "</s>", "<unk>", *(f"▁{word}" for word in WORDS)]
-    backend = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    backend.decoder = decoders.Metaspace()
-    backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", EOS)])
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
+def family() -> str:
+    """Which of `tiny_models.CONFIGS` the fixtures build; some folders run over several."""
+    return "t5"
 
 
 @pytest.fixture(scope="session")
-def model_config():
-    """One encoder and two decoder layers: transformers confuses the two depths in places."""
-    from transformers import T5Config
+def tokenizer(family):
+    """Word-level, one space before each word; for an encoder, eos after what it reads."""
+    return make_tokenizer(family)
 
-    return T5Config(
-        vocab_size=3 + len(WORDS),
-        d_model=16,
-        d_kv=8,
-        d_ff=32,
-        num_heads=2,
-        num_layers=1,
-        num_decoder_layers=2,
-        dropout_rate=0.1,
-        decoder_start_token_id=PAD,
-        pad_token_id=PAD,
-        eos_token_id=EOS,
-    )
+
+@pytest.fixture(scope="session")
+def model_config(family):
+    """Two layers, dropout on."""
+    return make_config(family)
 
 
 @pytest.fixture(scope="session")

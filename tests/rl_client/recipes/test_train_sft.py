@@ -8,7 +8,8 @@ from rl_client.errors import CheckpointError, RunFolderError
 from rl_client.recipes.train_sft import train_sft
 from rl_client.training.checkpoint import list_checkpoints
 from rl_client.training.metric_log import MetricLog
-from rl_client.training.models import load_policy, load_tokenizer
+from rl_client.training.model_files import load_tokenizer
+from rl_client.training.models import load_policy
 
 
 def at_step(monkeypatch, step: int, act) -> None:

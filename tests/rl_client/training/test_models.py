@@ -1,14 +1,10 @@
-import json
-import shutil
-
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
-from rl_client.errors import ModelFilesError
 from rl_client.rollout.stages import TokenBatch
-from rl_client.training.models import freeze_copy, init_policy, load_policy, load_tokenizer, load_value
+from rl_client.training.model_files import load_tokenizer
+from rl_client.training.models import freeze_copy, init_policy, load_value
 
 
 @pytest.fixture
@@ -91,50 +87,3 @@ def test_random_weights_follow_the_seed_and_leave_torch_alone(init_dir):
     weight = "network.decoder.block.0.layer.0.SelfAttention.q.weight"
     assert torch.equal(a.state_dict()[weight], b.state_dict()[weight])
     assert not torch.equal(a.state_dict()[weight], c.state_dict()[weight])
-
-
-def test_a_directory_that_lacks_a_weight_is_refused(policy_dir, tmp_path):
-    shutil.copytree(policy_dir, tmp_path, dirs_exist_ok=True)
-    tensors = load_file(tmp_path / "model.safetensors")
-    del tensors["decoder.final_layer_norm.weight"]
-    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelFilesError, match=r"decoder\.final_layer_norm\.weight"):
-        load_policy(tmp_path)
-
-
-def test_pickled_weights_are_refused(policy_dir, tmp_path):
-    shutil.copytree(policy_dir, tmp_path, dirs_exist_ok=True)
-    tensors = load_file(tmp_path / "model.safetensors")
-    (tmp_path / "model.safetensors").unlink()
-    torch.save(tensors, tmp_path / "pytorch_model.bin")
-    with pytest.raises(ModelFilesError):
-        load_policy(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"model_type": "gpt2"}, "not an encoder-decoder"),
-        ({"auto_map": {"AutoConfig": "evil.Config"}, "model_type": "evil"}, "custom code"),
-        ({"decoder_start_token_id": None}, "decoder_start_token_id"),
-    ],
-)
-def test_other_models_are_refused(init_dir, tmp_path, change, message):
-    config = json.loads((init_dir / "config.json").read_text())
-    del config["is_encoder_decoder"]
-    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
-    with pytest.raises(ModelFilesError, match=message):
-        init_policy(tmp_path, 0)
-
-
-def test_a_missing_directory_is_named(tmp_path):
-    with pytest.raises(ModelFilesError, match="nowhere"):
-        load_policy(tmp_path / "nowhere")
-
-
-def test_a_tokenizer_without_eos_is_refused(tmp_path, tokenizer):
-    from transformers import PreTrainedTokenizerFast
-
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, pad_token="<pad>").save_pretrained(tmp_path)
-    with pytest.raises(ModelFilesError, match="eos"):
-        load_tokenizer(tmp_path)

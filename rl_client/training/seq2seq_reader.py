@@ -1,0 +1,105 @@
+"""Encoder-decoder networks: T5, BART and their kin."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    DynamicCache,
+    EncoderDecoderCache,
+    GenerationConfig,
+    PreTrainedModel,
+    T5ForConditionalGeneration,
+)
+
+from rl_client.rollout.stages import TokenBatch
+
+
+class Seq2SeqReader:
+    """Encodes each prompt once for all of its responses."""
+
+    def __init__(self, network: PreTrainedModel) -> None:
+        self._network = network
+        self._encoder: Callable[..., Any] = network.get_encoder()
+        self._decoder: Callable[..., Any] = network.get_decoder()
+        self._shares_projections = isinstance(network, T5ForConditionalGeneration)
+
+    def states(self, tokens: TokenBatch) -> Tensor:
+        """[B, T, d]: the decoder's last hidden states from which each response token is predicted."""
+        source = self._encode(tokens)
+        states: Tensor = self._decoder(
+            input_ids=_shift_right(tokens.response_ids, self._network.config.decoder_start_token_id),
+            encoder_hidden_states=source.states,
+            encoder_attention_mask=source.mask,
+            past_key_values=source.keys_and_values,
+            use_cache=False,
+        ).last_hidden_state
+        return states
+
+    def sample(self, prompt_ids: Tensor, prompt_mask: Tensor, config: GenerationConfig) -> Tensor:
+        """[P * n, T] int64: sampled ids, by Hugging Face `generate` with a key-value cache."""
+        config.decoder_start_token_id = self._network.config.decoder_start_token_id
+        sequences: Tensor = self._network.generate(
+            input_ids=prompt_ids,
+            attention_mask=prompt_mask,
+            generation_config=config,
+            # Given here because generate() would size a cache by the encoder's depth, which may not be the decoder's.
+            past_key_values=EncoderDecoderCache(DynamicCache(), DynamicCache()),
+        )
+        return sequences[:, 1:]  # the first is the decoder's start token
+
+    def save_memory(self) -> None:
+        """Let each decoder layer project the encoder's states by itself: a recomputed one would write a cache twice."""
+        self._shares_projections = False
+
+    def compile(self) -> None:
+        """Compile encoder and decoder for reading, for any lengths."""
+        self._encoder = torch.compile(self._network.get_encoder(), dynamic=True)
+        self._decoder = torch.compile(self._network.get_decoder(), dynamic=True)
+
+    def _encode(self, tokens: TokenBatch) -> "_Source":
+        states = self._encoder(input_ids=tokens.prompt_ids, attention_mask=tokens.prompt_mask).last_hidden_state
+        mask = tokens.prompt_mask[tokens.prompt_index]
+        if len(tokens) == len(states) or not self._shares_projections:
+            return _Source(states.index_select(0, tokens.prompt_index), mask, None)
+        keys_and_values = _project_once(self._network, states, tokens.prompt_index)
+        return _Source(states.detach().index_select(0, tokens.prompt_index), mask, keys_and_values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What the decoder attends to, a row for each response.
+
+    Attributes:
+        states: [B, L, d] the encoder's states; without a gradient when `keys_and_values` carries it.
+        mask: [B, L] bool, True = a real token.
+        keys_and_values: Of the states, for every layer; None leaves it to the decoder to make them.
+    """
+
+    states: Tensor
+    mask: Tensor
+    keys_and_values: EncoderDecoderCache | None
+
+
+def _project_once(network: T5ForConditionalGeneration, states: Tensor, prompt_index: Tensor) -> EncoderDecoderCache:
+    """Cross-attention keys and values, computed once a prompt; the decoder by itself would do so once a response.
+
+    Where prompts are longer than responses these projections are the larger part of the decoder's work.
+    """
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    for layer, block in enumerate(network.decoder.block):
+        attention = block.layer[1].EncDecAttention
+        shape = (len(prompt_index), states.shape[1], attention.n_heads, attention.key_value_proj_dim)
+        keys, values = (
+            projection(states).index_select(0, prompt_index).view(shape).transpose(1, 2)
+            for projection in (attention.k, attention.v)
+        )
+        cache.cross_attention_cache.update(keys, values, layer)
+        cache.is_updated[layer] = True
+    return cache
+
+
+def _shift_right(ids: Tensor, start_id: int) -> Tensor:
+    return torch.cat([torch.full_like(ids[:, :1], start_id), ids[:, :-1]], dim=1)
