@@ -5,10 +5,14 @@ from typing import Annotated
 
 import typer
 
+from rl_client.offline.commands import score
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train policies on dense rewards from a service.")
 
 EXIT_FAILED = 1
 """Exit status of a run that could not start or go on; the reason is on stderr."""
+
+app.command()(score)
 
 ConfigPath = Annotated[Path, typer.Option("--config", help="YAML settings; docs/training.md explains each.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output folder.")]
@@ -76,3 +80,7 @@ def _fail(error: Exception) -> typer.Exit:
     notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
     typer.echo(f"{type(error).__name__}: {error}{notes}", err=True)
     return typer.Exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    app()

@@ -9,6 +9,7 @@ TrainingError
 ├── RunFolderError           the output folder holds another run
 ├── VersionChangedError      a reward model is not the version that the run pinned
 ├── TooManyFailedScoresError more responses without a score than the settings allow
+├── WorkerError              a worker on another machine stopped; the message holds its error
 ├── NotFiniteError           a loss or a gradient became NaN or infinite
 └── KlLimitError             the policy left the reference further, more often, than the settings allow
 """
@@ -53,6 +54,10 @@ class VersionChangedError(TrainingError):
 
 class TooManyFailedScoresError(TrainingError):
     """More responses went without a score than the settings allow."""
+
+
+class WorkerError(TrainingError):
+    """A worker on another machine stopped; the message holds its error."""
 
 
 class NotFiniteError(TrainingError):
