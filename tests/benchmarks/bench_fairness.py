@@ -14,12 +14,9 @@ Without a store it takes MiniLM, as bench_service.py does.
 
 import argparse
 import asyncio
-import json
 import random
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -28,6 +25,7 @@ from typing import Any
 
 import httpx
 from bench_service import QUESTION, make_texts, publish_minilm
+from serving import serve
 
 WEIGHTS = {"w1": 1, "w2": 2, "w4": 4}
 EQUAL = ("a", "b", "c")
@@ -45,21 +43,14 @@ class Service:
 
     def __init__(self, wanted: argparse.Namespace, folder: Path) -> None:
         self.model = wanted.model
-        config = folder / "service.yaml"
         settings = {
-            "port": 0,
             "store": str(wanted.store.resolve()),
             "models": [{"name": wanted.model, "runtime": "onnxruntime"}],
             "batching": {"threads": wanted.threads},
             "fairness": {"jobs": {job: {"weight": weight} for job, weight in WEIGHTS.items()}},
             "cache": {"memory_bytes": 0},
         }
-        config.write_text(json.dumps(settings))
-        command = [str(Path(sys.executable).with_name("reward-service")), "serve", "--config", str(config)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert self.process.stderr is not None
-        found = next(filter(None, (re.search(r"listening on (http://\S+)", line) for line in self.process.stderr)))
-        self.url = found.group(1)
+        self.process, self.url = serve(settings, folder)
 
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, timeout=120, limits=httpx.Limits(max_connections=None))

@@ -18,13 +18,13 @@ import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import httpx
 from bench_runtimes import SHARED, make_items, open_all, publish_minilm, read_items
+from serving import serve
 
 from reward_proto import ScoreReply
 from reward_service.core.encode import InputEncoder
@@ -67,22 +67,17 @@ def start_infinity(program: str, folder: Path, threads: int) -> tuple[subprocess
 
 def start_service(
     published: Published, store: Path, runtime: str, folder: Path, threads: int
-) -> tuple[subprocess.Popen[str], str]:
+) -> tuple[subprocess.Popen[bytes], str]:
     """Start the service on one runtime; `auto` is the fastest of what passed the gate."""
-    config = folder / f"{runtime}.yaml"
+    own = folder / runtime
+    own.mkdir()
     precision = {} if runtime == "auto" else {"precision": "fp32"}
     models = [{"name": published.name, "runtime": runtime, **precision}]
-    settings = {"port": 0, "store": str(store), "models": models, "cache": {"memory_bytes": 0}}
-    config.write_text(json.dumps({**settings, "batching": {"threads": threads}}))
-    command = [sys.executable, "-m", "reward_service.cli", "serve", "--config", str(config)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if found := re.search(r"loaded (\S+ on \S+)", line):
-            print(f"service, {runtime}: {found.group(1)}")
-        if found := re.search(r"listening on (http://\S+)", line):
-            return process, found.group(1)
-    raise SystemExit("the service did not start")
+    settings = {"store": str(store), "models": models, "cache": {"memory_bytes": 0}, "batching": {"threads": threads}}
+    process, url = serve(settings, own)
+    loaded = re.search(r"loaded (\S+ on \S+)", (own / "service.log").read_text())
+    print(f"service, {runtime}: {loaded.group(1) if loaded else 'not loaded'}")
+    return process, url
 
 
 def service_bodies(items: list[TextItem], size: int, name: str) -> list[bytes]:

