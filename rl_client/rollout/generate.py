@@ -1,16 +1,44 @@
 """Prompts -> sampled responses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from rl_client.rollout.decode import decode_with_offsets
 from rl_client.rollout.prompts import pad_prompts
-from rl_client.rollout.stages import Prompt, Rollout, TokenBatch
+from rl_client.rollout.responses import ResponseRows
+from rl_client.rollout.sampling import Steering, logits_processors
+from rl_client.rollout.seeds import derive_seed
+from rl_client.rollout.stages import Prompt, Rollout
 from rl_client.training.config import GenerationSettings
 from rl_client.training.models import PolicyModel
+
+
+def _nobody(_: Rollout) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Who is told of responses while others are still being sampled.
+
+    Attributes:
+        on_part: Called with responses that have ended, each once, in any order.
+        share: It is called when so large a share of a batch has ended and was not delivered, in (0, 1], and when the
+            batch is through.
+        should_stop: Asked after each token; True gives the sampling up.
+    """
+
+    on_part: Callable[[Rollout], None] = _nobody
+    share: float = 1.0
+    should_stop: Callable[[], bool] = _never
 
 
 @torch.no_grad()
@@ -21,8 +49,9 @@ def generate(
     settings: GenerationSettings,
     *,
     seed: int,
+    delivery: Delivery = Delivery(),
 ) -> Rollout:
-    """Sample responses in one batch.
+    """Sample responses.
 
     `top_k` restricts what is sampled and nothing else: the policy that PPO trains is the softmax at `temperature` over
     the whole vocabulary. The temperature is part of the policy: log-probabilities are taken at it everywhere.
@@ -33,60 +62,88 @@ def generate(
         prompts: P of them.
         settings: How to sample.
         seed: The same seed and prompts give the same responses; no other state of chance is read or changed.
+        delivery: Who is told of responses before all are there.
 
     Returns:
         P x samples_per_prompt responses, those of one prompt next to each other, on the CPU.
+
+    Raises:
+        CancelledError: If `delivery.should_stop` said so.
     """
-    prompt_ids, prompt_mask = pad_prompts(prompts, tokenizer.pad_token_id)
+    samples = settings.samples_per_prompt
+    responses = ResponseRows(prompts, tokenizer, samples)
     device = next(policy.parameters()).device
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        config = _generation_config(tokenizer, settings)
-        ids = policy.sample(prompt_ids.to(device), prompt_mask.to(device), config).cpu()
-    mask, finished = mask_after_eos(ids, tokenizer.eos_token_id)
-    ids = torch.where(mask, ids, tokenizer.pad_token_id)
-    prompt_index = torch.arange(len(prompts)).repeat_interleave(settings.samples_per_prompt)
-    decoded = [
-        decode_with_offsets(tokenizer, row[:length])
-        for row, length in zip(ids.tolist(), mask.sum(dim=1).tolist(), strict=True)
-    ]
-    return Rollout(
-        prompts=tuple(prompts),
-        tokens=TokenBatch(prompt_ids, prompt_mask, prompt_index, ids, mask),
-        finished=tuple(finished.tolist()),
-        texts=tuple(text for text, _ in decoded),
-        offsets=tuple(offsets for _, offsets in decoded),
-    )
+    for index, numbers in enumerate(divide_prompts(prompts, settings)):
+        prompt_ids, prompt_mask = pad_prompts([prompts[number] for number in numbers], tokenizer.pad_token_id)
+        rows = [number * samples + sample for number in numbers for sample in range(samples)]
+        ended = _EndedRows(rows, responses, tokenizer.eos_token_id, delivery)
+        ids = policy.sample(
+            prompt_ids.to(device),
+            prompt_mask.to(device),
+            _generation_config(tokenizer, settings),
+            Steering(samples, logits_processors(settings, derive_seed(seed, "batch", index), device), ended),
+        )
+        ended.deliver_rest(ids)
+    return responses.whole()
 
 
-def mask_after_eos(ids: Tensor, eos_id: int) -> tuple[Tensor, Tensor]:
-    """Which tokens were sampled, found by the first eos and not by the pad, which may be the same token.
+def divide_prompts(prompts: Sequence[Prompt], settings: GenerationSettings) -> list[list[int]]:
+    """Which prompts are sampled together.
 
     Args:
-        ids: [B, T] int64, anything after the first eos.
-        eos_id: Ends a response.
+        prompts: P of them.
+        settings: A batch holds at most `batch_tokens`, or a single prompt: of each sample the longest prompt and
+            `max_new_tokens`, as its caches do.
 
     Returns:
-        response_mask: [B, T] bool, True up to the first eos, it included.
-        finished: [B] bool, whether there is one.
+        Numbers of prompts, each once; without `batch_tokens` all in one batch, else those of like length together.
     """
-    is_eos = ids == eos_id
-    eos_before = is_eos.cumsum(dim=1) - is_eos.long()
-    return eos_before == 0, is_eos.any(dim=1)
+    numbers = list(range(len(prompts)))
+    if settings.batch_tokens is None:
+        return [numbers]
+    batches: list[list[int]] = []
+    for number in sorted(numbers, key=lambda number: len(prompts[number].input_ids)):
+        tokens = settings.samples_per_prompt * (len(prompts[number].input_ids) + settings.max_new_tokens)
+        if not batches or (len(batches[-1]) + 1) * tokens > settings.batch_tokens:
+            batches.append([])
+        batches[-1].append(number)
+    return batches
+
+
+class _EndedRows:
+    """Watches a batch and delivers its responses as they end."""
+
+    def __init__(self, rows: Sequence[int], responses: ResponseRows, eos_id: int, delivery: Delivery) -> None:
+        self._rows = rows
+        self._responses = responses
+        self._eos_id = eos_id
+        self._delivery = delivery
+        self._ended = torch.zeros(len(rows), dtype=torch.bool)
+        self._delivered = torch.zeros(len(rows), dtype=torch.bool)
+
+    def __call__(self, ids: Tensor) -> None:
+        if self._delivery.should_stop():
+            raise CancelledError("sampling was given up")
+        self._ended |= (ids[:, -1] == self._eos_id).cpu()
+        waiting = self._ended & ~self._delivered
+        if int(waiting.sum()) >= self._delivery.share * len(self._rows):
+            self._deliver(waiting, ids)
+
+    def deliver_rest(self, ids: Tensor) -> None:
+        """Deliver what was not: the batch is through."""
+        if not bool(self._delivered.all()):
+            self._deliver(~self._delivered, ids)
+
+    def _deliver(self, chosen: Tensor, ids: Tensor) -> None:
+        self._delivered |= chosen
+        rows = [row for row, is_chosen in zip(self._rows, chosen.tolist(), strict=True) if is_chosen]
+        self._delivery.on_part(self._responses.add(rows, ids[chosen.to(ids.device)]))
 
 
 def _generation_config(tokenizer: PreTrainedTokenizerBase, settings: GenerationSettings) -> GenerationConfig:
-    sampling = (
-        {"do_sample": False}
-        if settings.greedy
-        # top_k 0 and top_p 1 switch transformers' own defaults (50 and 1) off.
-        else {"do_sample": True, "temperature": settings.temperature, "top_k": settings.top_k, "top_p": 1.0}
-    )
     return GenerationConfig(
-        **sampling,
+        do_sample=False,  # chance comes in by the logits, see `sampling`
         max_new_tokens=settings.max_new_tokens,
-        num_return_sequences=settings.samples_per_prompt,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )

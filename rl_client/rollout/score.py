@@ -81,8 +81,8 @@ class RewardScorer:
     def request(self, rollout: Rollout) -> list[ItemResult]:
         """Ask the service for every model's scores of every response, in order; see `RewardClient.score`."""
         items = []
-        for row, text in enumerate(rollout.texts):
-            prompt = rollout.prompt_of(row)
+        for index, (row, text) in enumerate(zip(rollout.rows, rollout.texts, strict=True)):
+            prompt = rollout.prompt_of(index)
             # The row makes the id unique when a small prompt set comes round twice in one step.
             item = ScoreItem(id=f"{prompt.id}/{row}", prompt=prompt.text, response=text, fields=dict(prompt.fields))
             items.append(item)

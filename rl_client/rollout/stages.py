@@ -85,6 +85,7 @@ class Rollout:
         finished: For each response, whether it ended by eos; False = cut off at the length limit.
         texts: The B responses as text.
         offsets: For each response, for each sampled token, its half-open code points in the text.
+        part_of: Of a part of a step's responses, the row of each in the whole; None for the whole.
     """
 
     prompts: tuple[Prompt, ...]
@@ -92,6 +93,12 @@ class Rollout:
     finished: tuple[bool, ...]
     texts: tuple[str, ...]
     offsets: tuple[tuple[tuple[int, int], ...], ...]
+    part_of: tuple[int, ...] | None = None
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The row of each response in the step's whole rollout."""
+        return tuple(range(len(self.texts))) if self.part_of is None else self.part_of
 
     def prompt_of(self, row: int) -> Prompt:
         """The prompt that response `row` answers."""

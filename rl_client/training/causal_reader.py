@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
+from rl_client.rollout.sampling import Steering
 from rl_client.rollout.stages import TokenBatch
 
 
 class CausalReader:
     """Reads prompt and response as one sequence, prompts padded on the left so that responses start in one column."""
+
+    shares_prompts = False
 
     def __init__(self, network: PreTrainedModel) -> None:
         self._network = network
@@ -30,10 +33,19 @@ class CausalReader:
         states: Tensor = self._body(**inputs, use_cache=False).last_hidden_state
         return states[:, prompt_ids.shape[1] - 1 :]
 
-    def sample(self, prompt_ids: Tensor, prompt_mask: Tensor, config: GenerationConfig) -> Tensor:
+    def sample(
+        self, prompt_ids: Tensor, prompt_mask: Tensor, config: GenerationConfig, steering: Steering = Steering()
+    ) -> Tensor:
         """[P * n, T] int64: sampled ids, by Hugging Face `generate` with a key-value cache."""
         ids, mask = align_right(prompt_ids, prompt_mask)
-        sequences: Tensor = self._network.generate(input_ids=ids, attention_mask=mask.long(), generation_config=config)
+        index = torch.arange(len(ids), device=ids.device).repeat_interleave(steering.samples)
+        sequences: Tensor = self._network.generate(
+            input_ids=ids[index],
+            attention_mask=mask[index].long(),
+            generation_config=config,
+            logits_processor=steering.processors,
+            stopping_criteria=steering.stopping_criteria(ids.shape[1]),
+        )
         return sequences[:, ids.shape[1] :]
 
     def save_memory(self) -> None:

@@ -98,6 +98,7 @@ class GenerationSettings(Settings):
     temperature: Positive = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     samples_per_prompt: Count = 1
+    batch_tokens: Count | None = None
 
     @model_validator(mode="after")
     def _greedy_draws_nothing(self) -> Self:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from rl_client.algorithms.advantages import compute_gae
-from rl_client.algorithms.kl import entropy_from_logits, explained_variance, kl_k1, kl_k3
-from rl_client.algorithms.logprobs import gather_logprobs
+from rl_client.algorithms.kl import explained_variance, kl_k1, kl_k3
 from rl_client.algorithms.masking import masked_mean, masked_whiten
 from rl_client.algorithms.token_rewards import kl_penalised_rewards
 from rl_client.rollout.stages import ScoredRollout, TokenBatch, TrainBatch
@@ -45,7 +44,7 @@ def estimate(
     microbatch_size: int | None = None,
     microbatch_tokens: int | None = None,
 ) -> Estimates:
-    """One forward of each model over all responses, a micro-batch at a time; no logits outlive their micro-batch.
+    """One forward of each model over all responses, a micro-batch at a time.
 
     Args:
         policy: As it was while sampling.
@@ -59,18 +58,15 @@ def estimate(
     shape = tokens.response_mask.shape
     device = tokens.response_mask.device
     columns = {name: torch.zeros(shape, device=device) for name in ("logprobs", "ref_logprobs", "values", "entropy")}
-    for rows in divide(tokens, Limits(microbatch_size, microbatch_tokens)):
+    limits = Limits(microbatch_size, microbatch_tokens, share_prompts=policy.reader.shares_prompts)
+    for rows in divide(tokens, limits):
         part = tokens.select(rows)
         width = part.response_ids.shape[1]
         states = policy.states(part)
-        logits = policy.logits(states)
-        found = {
-            "logprobs": gather_logprobs(logits, part.response_ids, temperature=temperature),
-            "entropy": entropy_from_logits(logits, temperature=temperature),
-        }
-        del logits
-        found["ref_logprobs"] = gather_logprobs(reference(part), part.response_ids, temperature=temperature)
-        found["values"] = value(part, states)
+        logprobs, entropy = policy.logprobs_and_entropy(states, part, temperature=temperature)
+        found = {"logprobs": logprobs, "entropy": entropy, "values": value(part, states)}
+        del states
+        found["ref_logprobs"] = reference.logprobs(reference.states(part), part, temperature=temperature)
         for name, column in found.items():
             columns[name][rows, :width] = torch.where(part.response_mask, column, 0.0)
     return Estimates(**columns)

@@ -12,11 +12,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from rl_client.algorithms.logprobs import read_logprobs, read_logprobs_and_entropy
+from rl_client.rollout.sampling import Steering
 from rl_client.rollout.stages import TokenBatch
 from rl_client.training.model_files import init_network, load_network
 from rl_client.training.reader import make_reader, read_logits
 
 VALUE_HEAD_FILE = "value_head.safetensors"
+LOGITS_AT_ONCE = 1 << 22
+"""How many logits exist at a time: 16 MiB in fp32, and a few times that while they are reduced."""
 
 
 class PolicyModel(nn.Module):
@@ -46,18 +50,48 @@ class PolicyModel(nn.Module):
         """[..., V] of states [..., d]: any part of `states`, so that [B, T, V] need never be whole in memory."""
         return read_logits(self.network, states)
 
-    def sample(self, prompt_ids: Tensor, prompt_mask: Tensor, config: GenerationConfig) -> Tensor:
+    def logprobs(self, states: Tensor, tokens: TokenBatch, *, temperature: float) -> Tensor:
+        """[B, T] float32 of the sampled tokens, 0 where masked; `states` are those of the same tokens."""
+        return read_logprobs(
+            states,
+            tokens.response_ids,
+            tokens.response_mask,
+            self.logits,
+            temperature=temperature,
+            chunk_tokens=self._chunk_tokens,
+        )
+
+    def logprobs_and_entropy(self, states: Tensor, tokens: TokenBatch, *, temperature: float) -> tuple[Tensor, Tensor]:
+        """`logprobs`, and the entropy [B, T] of each distribution in nats; without a gradient."""
+        return read_logprobs_and_entropy(
+            states,
+            tokens.response_ids,
+            tokens.response_mask,
+            self.logits,
+            temperature=temperature,
+            chunk_tokens=self._chunk_tokens,
+        )
+
+    @property
+    def _chunk_tokens(self) -> int:
+        vocabulary: int = self.network.get_output_embeddings().weight.shape[0]
+        return max(1, LOGITS_AT_ONCE // vocabulary)
+
+    def sample(
+        self, prompt_ids: Tensor, prompt_mask: Tensor, config: GenerationConfig, steering: Steering = Steering()
+    ) -> Tensor:
         """Sample responses.
 
         Args:
             prompt_ids: [P, L] int64.
             prompt_mask: [P, L] bool, True = a real token.
-            config: How; `num_return_sequences` = n.
+            config: Lengths and special tokens.
+            steering: How many samples n of each prompt, and how they are drawn.
 
         Returns:
             [P * n, T] int64, the prompt left out, those of one prompt next to each other.
         """
-        return self.reader.sample(prompt_ids, prompt_mask, config)
+        return self.reader.sample(prompt_ids, prompt_mask, config, steering)
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write a plain Hugging Face directory: config, safetensors, tokenizer."""
@@ -67,6 +101,9 @@ class PolicyModel(nn.Module):
 
 class ValueModel(nn.Module):
     """An estimate of the return at each sampled token: a body of its own, like a policy's, and a scalar head."""
+
+    shares_trunk = False
+    """Whether `forward` reads the policy's states, so that one backward pass must serve both losses."""
 
     def __init__(self, network: PreTrainedModel) -> None:
         super().__init__()

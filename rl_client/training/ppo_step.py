@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rl_client.algorithms.logprobs import gather_logprobs
-from rl_client.algorithms.ppo_loss import policy_loss, value_loss
+from rl_client.algorithms.ppo_loss import PolicyLoss, ValueLoss, policy_loss, value_loss
 from rl_client.rollout.seeds import derive_seed
 from rl_client.rollout.stages import TrainBatch
 from rl_client.training.config import PpoSettings
@@ -18,6 +17,7 @@ from rl_client.training.metric_log import Metrics
 from rl_client.training.microbatches import Limits, divide
 from rl_client.training.models import PolicyModel, ValueModel
 from rl_client.training.optim import clip_and_step
+from rl_client.training.timing import StepTimer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ def ppo_update(
     seed: int,
     update_policy: bool = True,
     precision: AbstractContextManager[object] | None = None,
+    timer: StepTimer | None = None,
 ) -> Metrics:
     """Train policy and value model on a batch.
 
@@ -53,6 +54,7 @@ def ppo_update(
         seed: Orders the responses, afresh in each epoch.
         update_policy: Whether the policy learns; False while only the value model warms up.
         precision: Context of the forward passes.
+        timer: Told when policy, value model and optimizers have had their turns.
 
     Returns:
         Figures averaged over the mini-batches of all epochs; `ratio_max` is the largest.
@@ -61,12 +63,19 @@ def ppo_update(
         NotFiniteError: If a gradient is NaN or infinite.
     """
     precision = precision or nullcontext()
+    timer = timer or StepTimer()
     figures: dict[str, list[float]] = defaultdict(list)
     for epoch in range(settings.epochs):
         for rows in minibatches(batch, settings.minibatch_size, derive_seed(seed, "minibatches", epoch)):
             minibatch = batch.select(rows.to(batch.returns.device))
             found = accumulate_gradients(
-                trainee, minibatch, settings, temperature=temperature, update_policy=update_policy, precision=precision
+                trainee,
+                minibatch,
+                settings,
+                temperature=temperature,
+                update_policy=update_policy,
+                precision=precision,
+                timer=timer,
             )
             max_norm = settings.max_grad_norm
             if update_policy:
@@ -74,6 +83,7 @@ def ppo_update(
                 found["policy_grad_norm"] = norm
             norm = clip_and_step(trainee.value, trainee.value_optimizer, max_grad_norm=max_norm, name="value model")
             found["value_grad_norm"] = norm
+            timer.lap("update_optimizer_s")
             for name, figure in found.items():
                 figures[name].append(figure)
     metrics: Metrics = {name: sum(values) / len(values) for name, values in figures.items()}
@@ -89,31 +99,31 @@ def accumulate_gradients(
     temperature: float,
     update_policy: bool,
     precision: AbstractContextManager[object],
+    timer: StepTimer | None = None,
 ) -> dict[str, float]:
     """Add a mini-batch's gradients, a micro-batch at a time.
 
     Returns:
         The mini-batch's losses and figures, whatever the micro-batches were.
     """
+    timer = timer or StepTimer()
     tokens = float(minibatch.tokens.response_mask.sum())
+    limits = Limits(
+        settings.microbatch_size, settings.microbatch_tokens, share_prompts=trainee.policy.reader.shares_prompts
+    )
     totals: dict[str, Tensor] = {}
-    for rows in divide(minibatch.tokens, Limits(settings.microbatch_size, settings.microbatch_tokens)):
+    for rows in divide(minibatch.tokens, limits):
         part = minibatch.select(rows)
-        mask = part.tokens.response_mask
-        with precision, torch.set_grad_enabled(update_policy):
-            states = trainee.policy.states(part.tokens)
-            logprobs = gather_logprobs(trainee.policy.logits(states), part.tokens.response_ids, temperature=temperature)
-        with precision:
-            values = trainee.value(part.tokens, states)
-        policy = policy_loss(
-            logprobs, part.old_logprobs, part.advantages, mask, clip_range=settings.clip_range, normalizer=tokens
+        policy, value = _part_gradients(
+            trainee,
+            part,
+            settings,
+            temperature=temperature,
+            normalizer=tokens,
+            update_policy=update_policy,
+            precision=precision,
+            timer=timer,
         )
-        value = value_loss(
-            values, part.old_values, part.returns, mask, clip_range=settings.value_clip_range, normalizer=tokens
-        )
-        # One backward pass for both losses: where they share a trunk, it is walked once.
-        loss = settings.value_coefficient * value.loss + (policy.loss if update_policy else 0.0)
-        loss.backward()  # type: ignore[no-untyped-call]
         sums = {
             "policy_loss": policy.loss.detach(),
             "value_loss": value.loss.detach(),
@@ -126,6 +136,41 @@ def accumulate_gradients(
         ratio_max = policy.ratio_max.detach()
         totals["ratio_max"] = torch.maximum(totals["ratio_max"], ratio_max) if "ratio_max" in totals else ratio_max
     return {name: float(figure) for name, figure in totals.items()}
+
+
+def _part_gradients(
+    trainee: Trainee,
+    part: TrainBatch,
+    settings: PpoSettings,
+    *,
+    temperature: float,
+    normalizer: float,
+    update_policy: bool,
+    precision: AbstractContextManager[object],
+    timer: StepTimer,
+) -> tuple[PolicyLoss, ValueLoss]:
+    """Add a micro-batch's gradients; see `accumulate_gradients`."""
+    mask = part.tokens.response_mask
+    with precision, torch.set_grad_enabled(update_policy):
+        states = trainee.policy.states(part.tokens)
+        logprobs = trainee.policy.logprobs(states, part.tokens, temperature=temperature)
+    policy = policy_loss(
+        logprobs, part.old_logprobs, part.advantages, mask, clip_range=settings.clip_range, normalizer=normalizer
+    )
+    losses = [policy.loss] if update_policy else []
+    if losses and not trainee.value.shares_trunk:
+        # Before the value model reads, so that the activations of one model exist at a time.
+        losses.pop().backward()  # type: ignore[no-untyped-call]
+    timer.lap("update_policy_s")
+    with precision:
+        values = trainee.value(part.tokens, states)
+    value = value_loss(
+        values, part.old_values, part.returns, mask, clip_range=settings.value_clip_range, normalizer=normalizer
+    )
+    losses.append(settings.value_coefficient * value.loss)
+    torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+    timer.lap("update_value_s")
+    return policy, value
 
 
 def minibatches(batch: TrainBatch, size: int, seed: int) -> Iterator[Tensor]:

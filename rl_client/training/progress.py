@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rl_client.training.metric_log import Metrics
@@ -53,6 +53,10 @@ class ProgressReport:
     def say(self, text: str) -> None:
         """Print a line beside the bar."""
         self._console.print(text, highlight=False, soft_wrap=True)
+
+    def show(self, figure: RenderableType) -> None:
+        """Print a table."""
+        self._console.print(figure)
 
     def __enter__(self) -> Self:
         self._progress.start()

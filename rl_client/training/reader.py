@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from rl_client.errors import ModelFilesError
+from rl_client.rollout.sampling import Steering
 from rl_client.rollout.stages import TokenBatch
 from rl_client.training.causal_reader import CausalReader
 from rl_client.training.gradient_checkpointing import checkpoint_layers
@@ -22,11 +23,16 @@ SEAM_TOLERANCE = 1e-3
 class Reader(Protocol):
     """Reads given responses, and samples new ones, with one network."""
 
+    shares_prompts: bool
+    """Whether a prompt is read once for all of its responses, and not again with each."""
+
     def states(self, tokens: TokenBatch) -> Tensor:
         """[B, T, d]: the last hidden state from which each response token is predicted; anything at padding."""
         ...
 
-    def sample(self, prompt_ids: Tensor, prompt_mask: Tensor, config: GenerationConfig) -> Tensor:
+    def sample(
+        self, prompt_ids: Tensor, prompt_mask: Tensor, config: GenerationConfig, steering: Steering = Steering()
+    ) -> Tensor:
         """[P * n, T] int64: sampled ids without the prompt, the n samples of a prompt next to each other."""
         ...
 

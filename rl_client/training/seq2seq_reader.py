@@ -13,12 +13,16 @@ from transformers import (
     PreTrainedModel,
     T5ForConditionalGeneration,
 )
+from transformers.modeling_outputs import BaseModelOutput
 
+from rl_client.rollout.sampling import Steering
 from rl_client.rollout.stages import TokenBatch
 
 
 class Seq2SeqReader:
     """Encodes each prompt once for all of its responses."""
+
+    shares_prompts = True
 
     def __init__(self, network: PreTrainedModel) -> None:
         self._network = network
@@ -28,7 +32,7 @@ class Seq2SeqReader:
 
     def states(self, tokens: TokenBatch) -> Tensor:
         """[B, T, d]: the decoder's last hidden states from which each response token is predicted."""
-        source = self._encode(tokens)
+        source = self._encode(self._encoder, tokens.prompt_ids, tokens.prompt_mask, tokens.prompt_index)
         states: Tensor = self._decoder(
             input_ids=_shift_right(tokens.response_ids, self._network.config.decoder_start_token_id),
             encoder_hidden_states=source.states,
@@ -38,15 +42,21 @@ class Seq2SeqReader:
         ).last_hidden_state
         return states
 
-    def sample(self, prompt_ids: Tensor, prompt_mask: Tensor, config: GenerationConfig) -> Tensor:
+    def sample(
+        self, prompt_ids: Tensor, prompt_mask: Tensor, config: GenerationConfig, steering: Steering = Steering()
+    ) -> Tensor:
         """[P * n, T] int64: sampled ids, by Hugging Face `generate` with a key-value cache."""
         config.decoder_start_token_id = self._network.config.decoder_start_token_id
+        index = torch.arange(len(prompt_ids), device=prompt_ids.device).repeat_interleave(steering.samples)
+        source = self._encode(self._network.get_encoder(), prompt_ids, prompt_mask, index)
         sequences: Tensor = self._network.generate(
-            input_ids=prompt_ids,
-            attention_mask=prompt_mask,
+            encoder_outputs=BaseModelOutput(source.states),
+            attention_mask=source.mask,
             generation_config=config,
             # Given here because generate() would size a cache by the encoder's depth, which may not be the decoder's.
-            past_key_values=EncoderDecoderCache(DynamicCache(), DynamicCache()),
+            past_key_values=source.keys_and_values or EncoderDecoderCache(DynamicCache(), DynamicCache()),
+            logits_processor=steering.processors,
+            stopping_criteria=steering.stopping_criteria(1),
         )
         return sequences[:, 1:]  # the first is the decoder's start token
 
@@ -59,13 +69,15 @@ class Seq2SeqReader:
         self._encoder = torch.compile(self._network.get_encoder(), dynamic=True)
         self._decoder = torch.compile(self._network.get_decoder(), dynamic=True)
 
-    def _encode(self, tokens: TokenBatch) -> "_Source":
-        states = self._encoder(input_ids=tokens.prompt_ids, attention_mask=tokens.prompt_mask).last_hidden_state
-        mask = tokens.prompt_mask[tokens.prompt_index]
-        if len(tokens) == len(states) or not self._shares_projections:
-            return _Source(states.index_select(0, tokens.prompt_index), mask, None)
-        keys_and_values = _project_once(self._network, states, tokens.prompt_index)
-        return _Source(states.detach().index_select(0, tokens.prompt_index), mask, keys_and_values)
+    def _encode(
+        self, encoder: Callable[..., Any], prompt_ids: Tensor, prompt_mask: Tensor, prompt_index: Tensor
+    ) -> "_Source":
+        states = encoder(input_ids=prompt_ids, attention_mask=prompt_mask).last_hidden_state
+        mask = prompt_mask[prompt_index]
+        if len(prompt_index) == len(states) or not self._shares_projections:
+            return _Source(states.index_select(0, prompt_index), mask, None)
+        keys_and_values = _project_once(self._network, states, prompt_index)
+        return _Source(states.detach().index_select(0, prompt_index), mask, keys_and_values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import torch
 from transformers import GenerationConfig
 
 from rl_client.algorithms.logprobs import gather_logprobs
-from rl_client.rollout.generate import mask_after_eos
 from rl_client.rollout.prompts import pad_prompts
+from rl_client.rollout.responses import mask_after_eos
 from rl_client.rollout.stages import TokenBatch
 
 

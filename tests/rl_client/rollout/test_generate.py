@@ -1,23 +1,14 @@
+import threading
+from concurrent.futures import CancelledError
+
 import pytest
 import torch
 
 from rl_client.algorithms.logprobs import gather_logprobs
-from rl_client.rollout.generate import generate, mask_after_eos
+from rl_client.rollout.generate import Delivery, divide_prompts, generate
 from rl_client.training.config import GenerationSettings
 
 SAMPLING = GenerationSettings(max_new_tokens=8, samples_per_prompt=3)
-
-
-def test_the_mask_ends_at_the_first_eos_and_holds_it():
-    ids = torch.tensor([[5, 6, 1, 0], [1, 1, 1, 1], [5, 5, 5, 5], [0, 5, 5, 1]])
-    mask, finished = mask_after_eos(ids, eos_id=1)
-    assert mask.tolist() == [
-        [True, True, True, False],
-        [True, False, False, False],
-        [True, True, True, True],
-        [True, True, True, True],
-    ]
-    assert finished.tolist() == [True, True, False, True]
 
 
 def test_samples_of_one_prompt_stand_together(policy, tokenizer, prompts):
@@ -104,3 +95,82 @@ def test_greedy_logprobs_do_not_depend_on_neighbours(policy, tokenizer, prompts,
     a = gather_logprobs(policy(together.tokens), together.tokens.response_ids, temperature=temperature)
     b = gather_logprobs(policy(alone.tokens), alone.tokens.response_ids, temperature=temperature)
     torch.testing.assert_close(a[2, :length], b[0, :length], atol=1e-5, rtol=1e-5)
+
+
+def test_responses_are_delivered_as_they_end(policy, tokenizer, prompts):
+    parts = []
+    rollout = generate(policy, tokenizer, prompts, SAMPLING, seed=0, delivery=Delivery(parts.append, share=0.25))
+    assert len(parts) > 1
+    assert sorted(row for part in parts for row in part.rows) == list(range(12))
+    assert rollout.rows == tuple(range(12))
+    lengths = rollout.tokens.response_mask.sum(dim=1)
+    longest = [max(int(lengths[row]) for row in part.rows) for part in parts]
+    assert longest == sorted(longest)
+    for part in parts:
+        for index, row in enumerate(part.rows):
+            assert part.texts[index] == rollout.texts[row]
+            assert part.offsets[index] == rollout.offsets[row]
+            assert part.finished[index] == rollout.finished[row]
+            assert part.prompt_of(index) == rollout.prompt_of(row)
+            length = int(lengths[row])
+            assert torch.equal(part.tokens.response_ids[index, :length], rollout.tokens.response_ids[row, :length])
+            assert int(part.tokens.response_mask[index].sum()) == length
+
+
+def test_delivery_changes_no_response(policy, tokenizer, prompts):
+    plain = generate(policy, tokenizer, prompts, SAMPLING, seed=3)
+    watched = generate(policy, tokenizer, prompts, SAMPLING, seed=3, delivery=Delivery(lambda _: None, share=0.1))
+    assert watched.texts == plain.texts
+
+
+def test_batches_hold_prompts_of_like_length_within_the_budget(prompts):
+    """Prompts of 4, 2, 6 and 7 tokens, 3 samples of at most 8 tokens: 36, 30, 42 and 45 tokens."""
+    assert divide_prompts(prompts, SAMPLING) == [[0, 1, 2, 3]]
+
+    def divide(tokens: int) -> list[list[int]]:
+        return divide_prompts(prompts, SAMPLING.model_copy(update={"batch_tokens": tokens}))
+
+    assert divide(180) == [[1, 0, 2, 3]]
+    assert divide(90) == [[1, 0], [2, 3]]
+    assert divide(89) == [[1, 0], [2], [3]]
+    assert divide(1) == [[1], [0], [2], [3]]
+
+
+def test_responses_of_all_batches_stand_in_the_order_of_the_prompts(policy, tokenizer, prompts):
+    settings = GenerationSettings(max_new_tokens=6, samples_per_prompt=2, top_k=1, batch_tokens=1)
+    parts = []
+    rollout = generate(policy, tokenizer, prompts, settings, seed=0, delivery=Delivery(parts.append))
+    together = generate(policy, tokenizer, prompts, settings.model_copy(update={"batch_tokens": None}), seed=0)
+    assert rollout.texts == together.texts
+    assert torch.equal(rollout.tokens.prompt_index, together.tokens.prompt_index)
+    assert [part.rows for part in parts] == [(2, 3), (0, 1), (4, 5), (6, 7)]
+
+
+def test_batches_draw_from_chance_of_their_own(policy, tokenizer, prompts):
+    settings = GenerationSettings(max_new_tokens=8, samples_per_prompt=4, batch_tokens=1)
+    rollout = generate(policy, tokenizer, [prompts[0], prompts[0]], settings, seed=0)
+    assert rollout.texts[:4] != rollout.texts[4:]
+
+
+def test_sampling_draws_nothing_from_the_global_generator(policy, tokenizer, prompts):
+    """Two threads that sample at a time do not change each other's responses."""
+    alone = [generate(policy, tokenizer, prompts, SAMPLING, seed=seed).texts for seed in range(4)]
+    state = torch.get_rng_state()
+    found = {}
+    threads = [
+        threading.Thread(target=lambda s=s: found.update({s: generate(policy, tokenizer, prompts, SAMPLING, seed=s)}))
+        for s in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[seed].texts for seed in range(4)] == alone
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_sampling_can_be_given_up(policy, tokenizer, prompts):
+    answers = iter([False, False, True])
+    with pytest.raises(CancelledError):
+        generate(policy, tokenizer, prompts, SAMPLING, seed=0, delivery=Delivery(should_stop=lambda: next(answers)))
+    assert next(answers, None) is None

@@ -27,6 +27,23 @@ def test_logits_are_those_of_each_pair_on_its_own(policy, tokens):
         torch.testing.assert_close(logits[row, : len(response)], alone[0], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("logits_at_once", [1, 24, 1 << 22])
+def test_no_more_than_a_chunk_of_logits_exists_at_a_time(policy, tokens, monkeypatch, logits_at_once):
+    """The vocabulary has 12 words, so that 24 logits are 2 tokens of the 6."""
+    monkeypatch.setattr("rl_client.training.models.LOGITS_AT_ONCE", logits_at_once)
+    asked = []
+    policy.network.get_output_embeddings().register_forward_hook(lambda *of: asked.append(of[2].shape[0]))
+    logprobs = policy.logprobs(policy.states(tokens), tokens, temperature=0.7)
+    again, entropy = policy.logprobs_and_entropy(policy.states(tokens), tokens, temperature=0.7)
+    assert max(asked) == min(6, max(1, logits_at_once // 12))
+    distribution = torch.log_softmax(policy(tokens) / 0.7, dim=-1)
+    mask = tokens.response_mask
+    expected = torch.where(mask, distribution.gather(-1, tokens.response_ids[..., None])[..., 0], 0.0)
+    torch.testing.assert_close(logprobs, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(again, logprobs)
+    torch.testing.assert_close(entropy[mask], -(distribution.exp() * distribution).sum(-1)[mask], atol=1e-5, rtol=1e-5)
+
+
 def test_gradients_are_those_of_each_pair_on_its_own(policy, tokens):
     """The shared prompt's gradient sums over its responses, through the encoder and the projections made once."""
 

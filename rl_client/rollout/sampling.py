@@ -1,0 +1,89 @@
+"""What steers Hugging Face's `generate`: chance from a generator of our own, and a look at every token as it comes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+)
+
+from rl_client.training.config import GenerationSettings
+
+Watch = Callable[[Tensor], None]
+"""Told the [B, t] ids sampled so far after each token, prompt and start token left out. An error of its ends all."""
+
+
+class DrawByNoise(LogitsProcessor):  # type: ignore[misc]
+    """Turns the choice of the likeliest token into a draw: the largest of logits plus Gumbel noise is a sample.
+
+    In place of `do_sample`, which draws from torch's global generator: sampling in one thread would then change what
+    another one draws, and the other way round.
+
+    Source: the Gumbel-max trick, arXiv:1411.0030.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._generator = torch.Generator(device).manual_seed(seed)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """[B, V] logits, -inf where a token is excluded, with noise."""
+        noise = torch.empty_like(scores).exponential_(generator=self._generator)
+        return scores - noise.clamp_min_(torch.finfo(noise.dtype).tiny).log_()
+
+
+class EachToken(StoppingCriteria):  # type: ignore[misc]
+    """Tells of every sampled token, and never stops."""
+
+    def __init__(self, watch: Watch, skipped_tokens: int) -> None:
+        """Prepare to tell.
+
+        Args:
+            watch: Who is told.
+            skipped_tokens: How many leading tokens were not sampled.
+        """
+        self._watch = watch
+        self._skipped_tokens = skipped_tokens
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **options: object) -> Tensor:
+        """[B] bool, all False."""
+        self._watch(input_ids[:, self._skipped_tokens :])
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """How one call samples, beside Hugging Face's own `GenerationConfig`.
+
+    Attributes:
+        samples: Responses to each prompt.
+        processors: What changes the logits before the likeliest token is taken.
+        watch: Who is told of each token.
+    """
+
+    samples: int = 1
+    processors: LogitsProcessorList = field(default_factory=LogitsProcessorList)
+    watch: Watch | None = None
+
+    def stopping_criteria(self, skipped_tokens: int) -> StoppingCriteriaList:
+        """What `generate` is given to tell of each token; see `EachToken`."""
+        return StoppingCriteriaList([EachToken(self.watch, skipped_tokens)] if self.watch else [])
+
+
+def logits_processors(settings: GenerationSettings, seed: int, device: torch.device) -> LogitsProcessorList:
+    """What makes greedy decoding draw as the settings say; nothing if they say greedy."""
+    found = LogitsProcessorList()
+    if settings.greedy:
+        return found
+    if settings.temperature != 1.0:
+        found.append(TemperatureLogitsWarper(settings.temperature))
+    if settings.top_k:
+        found.append(TopKLogitsWarper(settings.top_k))
+    found.append(DrawByNoise(seed, device))
+    return found
