@@ -49,12 +49,15 @@ class Seq2SeqReader:
         config.decoder_start_token_id = self._network.config.decoder_start_token_id
         index = torch.arange(len(prompt_ids), device=prompt_ids.device).repeat_interleave(steering.samples)
         source = self._encode(self._network.get_encoder(), prompt_ids, prompt_mask, index)
+        cache = source.keys_and_values
+        if cache is None:
+            # Given here because generate() would size a cache by the encoder's depth, which may not be the decoder's.
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         sequences: Tensor = self._network.generate(
             encoder_outputs=BaseModelOutput(source.states),
             attention_mask=source.mask,
             generation_config=config,
-            # Given here because generate() would size a cache by the encoder's depth, which may not be the decoder's.
-            past_key_values=source.keys_and_values or EncoderDecoderCache(DynamicCache(), DynamicCache()),
+            past_key_values=cache,
             logits_processor=steering.processors,
             stopping_criteria=steering.stopping_criteria(1),
         )

@@ -6,7 +6,6 @@ from rl_client.rollout.sampling import Steering
 from rl_client.rollout.stages import TokenBatch
 from tests.rl_client.tiny_models import make_policy
 
-
 PROMPT = torch.tensor([[4, 5, 1], [7, 8, 1]])
 REAL = torch.ones_like(PROMPT).bool()
 
