@@ -21,6 +21,7 @@ from reward_service.cache_settings import CacheSettings
 from reward_service.compat_settings import Compat
 from reward_service.errors import ConfigError
 from reward_service.fairness_settings import FairnessSettings
+from reward_service.ledger_settings import LedgerSettings
 from reward_service.section import Section
 from reward_service.text_rewards.settings import URL_PATTERN, CallableSettings, JudgeSettings, PerspectiveSettings
 
@@ -233,6 +234,7 @@ class ServiceSettings(Section):
         auth: Keys.
         fairness: Weights and quotas of training jobs.
         cache: Scores that were computed before.
+        ledger: Where every score is recorded.
         drain: The end.
         compat: The protocols of existing trainers.
         ui: Whether `/ui` shows a page to try the models with.
@@ -250,6 +252,7 @@ class ServiceSettings(Section):
     auth: Auth = Auth()
     fairness: FairnessSettings = FairnessSettings()
     cache: CacheSettings = CacheSettings()
+    ledger: LedgerSettings = LedgerSettings()
     drain: Drain = Drain()
     compat: Compat = Compat()
     ui: bool = False

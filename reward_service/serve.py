@@ -29,6 +29,8 @@ from reward_service.core.token_queue import TokenQueue
 from reward_service.core.worker import Worker
 from reward_service.errors import ConfigError, StoreError
 from reward_service.key_file import read_keys
+from reward_service.ledger.answer import Ledger
+from reward_service.ledgering import opened_ledger
 from reward_service.lineup import Entry, Lineup
 from reward_service.registry.cards import make_cards
 from reward_service.registry.manifest import Scoring
@@ -41,6 +43,7 @@ from reward_service.web.access import Access
 from reward_service.web.app import create_app
 from reward_service.web.arrival import BodyArrival, protocol_within
 from reward_service.web.cache_metrics import CacheMetrics
+from reward_service.web.ledger_metrics import LedgerMetrics
 from reward_service.web.metrics import Metrics
 from reward_service.web.server import run
 
@@ -63,8 +66,11 @@ def serve(settings: ServiceSettings, reread: Callable[[], ServiceSettings] | Non
     if reread is not None:
         signal.signal(signal.SIGHUP, lambda *_: logger.warning("SIGHUP: still loading, ignored"))
     metrics = Metrics(CollectorRegistry(), settings.limits.max_client_jobs)
-    with opened_cache(settings.cache, CacheMetrics(metrics.registry)) as cache:
-        _serve(settings, reread, metrics, cache)
+    with (
+        opened_cache(settings.cache, CacheMetrics(metrics.registry)) as cache,
+        opened_ledger(settings.ledger, lambda: LedgerMetrics(metrics.registry)) as ledger,
+    ):
+        _serve(settings, reread, metrics, cache, ledger)
 
 
 def _serve(
@@ -72,6 +78,7 @@ def _serve(
     reread: Callable[[], ServiceSettings] | None,
     metrics: Metrics,
     cache: ScoreCache | None,
+    ledger: Ledger | None,
 ) -> None:
     limits = settings.limits
     access = make_access(settings)
@@ -105,6 +112,7 @@ def _serve(
         ui=settings.ui,
         lineup=lineup,
         tracer=tracer,
+        ledger=ledger,
     )
     app.add_middleware(
         BodyArrival,

@@ -5,6 +5,7 @@ import typer
 from reward_service.cli.benching import bench
 from reward_service.cli.exporting import export
 from reward_service.cli.keys import keys_app
+from reward_service.cli.ledgers import ledger_app
 from reward_service.cli.serving import openapi, serve
 from reward_service.cli.stored import models_app
 from reward_service.cli.teaching import evaluate, split, train
@@ -14,6 +15,7 @@ for command in (serve, openapi, split, train, evaluate, export, bench):
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
+app.add_typer(ledger_app, name="ledger")
 
 
 @app.callback()

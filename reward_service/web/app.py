@@ -13,6 +13,7 @@ from reward_proto.score import ScoreRequest, SegmentRequest
 from reward_proto.version import CONTRACT_VERSION
 from reward_service.compat_settings import Compat
 from reward_service.core.scorer import Scorer
+from reward_service.ledger.answer import Ledger
 from reward_service.web import error_map
 from reward_service.web.access import OPEN_PATHS, Access, guard
 from reward_service.web.admin import Lineup, UnloadRequest, make_admin_router
@@ -38,6 +39,7 @@ def create_app(
     ui: bool = False,
     lineup: Lineup | None = None,
     tracer: Tracer | None = None,
+    ledger: Ledger | None = None,
 ) -> FastAPI:
     """Build the app.
 
@@ -51,6 +53,7 @@ def create_app(
         ui: Whether `/ui` shows a page to try the models with.
         lineup: Changes what is served; None refuses every change.
         tracer: Makes spans of requests, if there is one.
+        ledger: Keeps what was answered, if there is one.
     """
     access = access or Access()
     app = FastAPI(
@@ -64,10 +67,10 @@ def create_app(
     app.add_middleware(RequestContext, metrics=metrics, access=access, tracer=tracer)
     app.add_middleware(ErrorShapes)
     error_map.install(app)
-    app.include_router(make_router(scorer, metrics, lineup, max_items=max_items, max_body_bytes=max_body_bytes))
+    app.include_router(make_router(scorer, metrics, lineup, ledger, max_items=max_items, max_body_bytes=max_body_bytes))
     app.include_router(make_admin_router(lineup, access))
     app.include_router(
-        make_compat_router(scorer, compat or Compat(), max_items=max_items, max_body_bytes=max_body_bytes)
+        make_compat_router(scorer, compat or Compat(), ledger, max_items=max_items, max_body_bytes=max_body_bytes)
     )
     if ui:
         app.include_router(make_ui_router())

@@ -17,7 +17,9 @@ from reward_service.core.scorer import Scorer
 from reward_service.core.segment import DEFAULT_LANGUAGE
 from reward_service.core.segmenter_version import segmenter_version
 from reward_service.errors import PayloadTooLargeError
+from reward_service.ledger.answer import Ledger
 from reward_service.web.admin import Lineup
+from reward_service.web.asker import read_asker
 from reward_service.web.body import read_body, while_connected
 from reward_service.web.convert import server_timing, to_ids, to_info, to_model_info, to_reply, to_text_item
 from reward_service.web.error_map import error_response
@@ -28,7 +30,13 @@ NOT_READY_STATUS = 503
 
 
 def make_router(
-    scorer: Scorer, metrics: Metrics, lineup: Lineup | None, *, max_items: int, max_body_bytes: int
+    scorer: Scorer,
+    metrics: Metrics,
+    lineup: Lineup | None,
+    ledger: Ledger | None = None,
+    *,
+    max_items: int,
+    max_body_bytes: int,
 ) -> APIRouter:
     """The endpoints of the native interface that change nothing, bound to what is served."""
     router = APIRouter()
@@ -38,6 +46,7 @@ def make_router(
     )
     async def score(request: Request) -> Response:
         """Score every item with every model that the request names."""
+        asker = read_asker(request)
         wanted = ScoreRequest.model_validate_json(await read_body(request, max_body_bytes), strict=True)
         if len(wanted.items) > max_items:
             raise PayloadTooLargeError(f"{len(wanted.items)} items are over {max_items}", max_items=max_items)
@@ -45,6 +54,8 @@ def make_router(
         items = [to_text_item(item) for item in wanted.items]
         scoring = scorer.score(items, wanted.models, wanted.timeout_s, request.state.client_job)
         outcome = await while_connected(request, scoring)
+        if ledger is not None:
+            ledger.record(asker, ids, items, outcome.models)
         reply = to_reply(ids, outcome, request.state.request_id, return_logits=wanted.return_logits)
         return Response(reply.model_dump_json(), media_type=JSON, headers={"Server-Timing": server_timing(outcome)})
 

@@ -17,6 +17,8 @@ from reward_service.errors import (
     ServiceError,
     UnknownModelError,
 )
+from reward_service.ledger.answer import Ledger
+from reward_service.web.asker import read_asker
 from reward_service.web.body import while_connected
 from reward_service.web.compat.texts import Sample, to_item
 
@@ -48,12 +50,14 @@ class Combiner:
         scorer: Gives the scores.
         settings: The weights, and how texts become items.
         max_items: Most samples of one request.
+        ledger: Keeps what was answered, if there is one.
     """
 
-    def __init__(self, scorer: Scorer, settings: Compat, max_items: int) -> None:
+    def __init__(self, scorer: Scorer, settings: Compat, max_items: int, ledger: Ledger | None = None) -> None:
         self._scorer = scorer
         self.settings = settings
         self._max_items = max_items
+        self._ledger = ledger
 
     async def score(self, request: Request, samples: Sequence[Sample], paths: Sequence[str]) -> Rewards:
         """Score all samples, or fail as a whole.
@@ -66,6 +70,7 @@ class Combiner:
         Raises:
             ServiceError: One score could not be given; where several failed, one that no retry mends goes first.
         """
+        asker = read_asker(request)
         weights = self._weights()
         if len(samples) > self._max_items:
             raise PayloadTooLargeError(f"{len(samples)} texts are over {self._max_items}", max_items=self._max_items)
@@ -75,7 +80,10 @@ class Combiner:
         work = self._scorer.score(items, list(weights), None, request.state.client_job)
         outcome = await while_connected(request, work)
         by_model = _scores(outcome, items, paths, self.settings.empty_score)
-        return Rewards(_weighted_sums(by_model, weights), by_model, outcome)
+        rewards = Rewards(_weighted_sums(by_model, weights), by_model, outcome)
+        if self._ledger is not None:
+            self._ledger.record(asker, [str(index) for index in range(len(items))], items, outcome.models)
+        return rewards
 
     def _weights(self) -> Mapping[str, float]:
         if self.settings.weights:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 from reward_proto.errors import HTTP_STATUS, ErrorCode, ErrorReply
 from reward_service.compat_settings import Compat
 from reward_service.core.scorer import Scorer
+from reward_service.ledger.answer import Ledger
 from reward_service.web.body import read_body
 from reward_service.web.compat import classify, llama_factory, openrlhf, slime, tei
 from reward_service.web.compat.combine import Combiner, Rewards
@@ -31,10 +32,12 @@ PREDICTIONS = TypeAdapter(list[tei.Prediction] | list[list[tei.Prediction]])
 B = TypeVar("B", bound=BaseModel)
 
 
-def make_compat_router(scorer: Scorer, settings: Compat, *, max_items: int, max_body_bytes: int) -> APIRouter:
+def make_compat_router(
+    scorer: Scorer, settings: Compat, ledger: Ledger | None = None, *, max_items: int, max_body_bytes: int
+) -> APIRouter:
     """Every endpoint of another trainer's or server's protocol."""
     router = APIRouter(tags=["protocols of existing trainers"])
-    combiner = Combiner(scorer, settings, max_items)
+    combiner = Combiner(scorer, settings, max_items, ledger)
 
     async def parse(request: Request, schema: type[B]) -> B:
         return schema.model_validate_json(await read_body(request, max_body_bytes), strict=True)
