@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
 
 def text_digest(text: str) -> str:
     """SHA-256 of a text in UTF-8, 64 hexadecimal digits. `printf %s TEXT | sha256sum` gives the same."""
@@ -34,4 +36,4 @@ def item_digest(
         "fields": dict(fields or {}),
         "segments": {str(name): [list(span) for span in spans] for name, spans in (segments or {}).items()},
     }
-    return text_digest(json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+    return text_digest(_CANONICAL.encode(told))

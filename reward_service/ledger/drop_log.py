@@ -24,6 +24,10 @@ class DropLog:
     def add(self, scores: int) -> None:
         """Some scores were dropped."""
         self._untold += scores
+        self.tell_if_due()
+
+    def tell_if_due(self) -> None:
+        """Tell what has not been told yet, unless something was told just now."""
         if self._told_at_s is None or time.monotonic() - self._told_at_s >= TELL_EVERY_S:
             self.tell()
 

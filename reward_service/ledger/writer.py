@@ -160,6 +160,8 @@ class LedgerWriter:
 
     def _write_behind(self) -> None:
         while self._has_work():
+            with self._changed:
+                self._drops.tell_if_due()
             if self._failures and not self._tried(self._database.prepare):
                 continue
             if batch := self._next_batch():
