@@ -97,7 +97,11 @@ def sum_up(database: Database) -> dict[str, Any]:
     by_model = select(*of_model, func.count().label("scores"), mean).group_by(*of_model).order_by(*of_model)
     of_run = (items.c.client_job, items.c.run)
     steps = (func.min(items.c.step).label("first_step"), func.max(items.c.step).label("last_step"))
-    by_run = select(*of_run, func.count().label("items"), *steps).group_by(*of_run).order_by(*of_run)
+    by_run = (
+        select(*of_run, func.count().label("items"), *steps)
+        .group_by(*of_run)
+        .order_by(*(c.nulls_first() for c in of_run))
+    )
     with database.engine.connect() as connection:
         # PostgreSQL's sums of whole numbers are decimals.
         told: dict[str, Any] = {name: int(value) for name, value in connection.execute(whole).mappings().one().items()}

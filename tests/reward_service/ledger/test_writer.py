@@ -133,15 +133,14 @@ def test_a_close_writes_what_waits(make_rig: Callable[..., Rig], make_answer: An
 
 
 def test_a_lost_database_costs_nothing_that_fits(
-    make_rig: Callable[..., Rig], make_answer: Any, caplog: pytest.LogCaptureFixture
+    make_rig: Callable[..., Rig], make_answer: Any, until: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = make_rig()
     rig.database.away = True
     with caplog.at_level(logging.INFO):
         for number in range(30):
             rig.record(make_answer(items=10), f"{number:02}")
-        while rig.telemetry.failures < 5:
-            pass
+        until(lambda: rig.telemetry.failures >= 5)
         assert not rig.writer.works
         assert rig.writer.pending_scores == 600
         rig.database.away = False
@@ -158,7 +157,7 @@ def test_a_lost_database_costs_nothing_that_fits(
 
 
 def test_what_is_over_the_bound_is_dropped_and_counted(
-    make_rig: Callable[..., Rig], make_answer: Any, caplog: pytest.LogCaptureFixture
+    make_rig: Callable[..., Rig], make_answer: Any, until: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     size = make_answer().size_bytes
     assert size > ANSWER_BYTES
@@ -169,8 +168,7 @@ def test_what_is_over_the_bound_is_dropped_and_counted(
             rig.record(make_answer(), f"{number:02}")
         assert rig.telemetry.scores["dropped"] == 10
         assert rig.writer.pending_bytes == 10 * size
-        while not rig.telemetry.failures:
-            pass
+        until(lambda: rig.telemetry.failures > 0)
         rig.database.away = False
         assert rig.writer.flush(TIMEOUT_S)
     rig.record(make_answer(), "15")
@@ -217,7 +215,9 @@ def test_an_end_without_a_database_drops_and_counts(make_rig: Callable[..., Rig]
     assert rig.rows() == []
 
 
-def test_it_comes_back_also_when_nothing_waits(tmp_path: Path, telemetry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_comes_back_also_when_nothing_waits(
+    tmp_path: Path, telemetry: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(writer_module, "FIRST_RETRY_S", 0.001)
     monkeypatch.setattr(writer_module, "LAST_RETRY_S", 0.01)
     folder = tmp_path / "mounted"
@@ -226,8 +226,7 @@ def test_it_comes_back_also_when_nothing_waits(tmp_path: Path, telemetry: Any, m
     try:
         assert not ledger.works
         folder.mkdir()
-        while not ledger.works:
-            pass
+        until(lambda: ledger.works)
     finally:
         ledger.close(TIMEOUT_S)
 
@@ -241,7 +240,7 @@ def test_a_foreign_database_is_refused_at_the_start(tmp_path: Path, telemetry: A
         )
 
 
-def test_what_is_too_old_goes_while_it_runs(make_rig: Callable[..., Rig], make_answer: Any) -> None:
+def test_what_is_too_old_goes_while_it_runs(make_rig: Callable[..., Rig], make_answer: Any, until: Any) -> None:
     first = make_rig()
     first.record(make_answer())
     first.writer.close(TIMEOUT_S)
@@ -250,7 +249,6 @@ def test_what_is_too_old_goes_while_it_runs(make_rig: Callable[..., Rig], make_a
     second.writer._clock = lambda: NOW_S + 3600
     second.writer._expire_at_s = 0.0
     second.record(make_answer())
-    while second.telemetry.scores["expired"] < 2:
-        pass
+    until(lambda: second.telemetry.scores["expired"] == 2)
     assert second.writer.flush(TIMEOUT_S)
     assert len(second.rows()) == 1
