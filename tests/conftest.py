@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from reward_service.compat_settings import Compat
     from reward_service.domain import Batch
+    from reward_service.ledger.answer import Ledger
     from reward_service.web.access import Access
     from reward_service.web.trace import Tracer
 
@@ -32,6 +33,7 @@ class FakeService:
         compat: "Compat | None" = None,
         access: "Access | None" = None,
         tracer: "Tracer | None" = None,
+        ledger: "Ledger | None" = None,
         **limits: int,
     ) -> None:
         from prometheus_client import CollectorRegistry
@@ -54,6 +56,7 @@ class FakeService:
             compat=compat,
             access=access,
             tracer=tracer,
+            ledger=ledger,
         )
         for source in sources:
             source.start()

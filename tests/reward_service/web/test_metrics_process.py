@@ -36,16 +36,22 @@ CONTRACT = [
     ("reward_queue_limit_tokens", "gauge", set()),
     ("reward_model_info", "gauge", {"model", "version", "runtime"}),
     ("reward_worker_alive", "gauge", {"model"}),
+    ("reward_ledger_scores_total", "counter", {"event"}),
+    ("reward_ledger_errors_total", "counter", set()),
+    ("reward_ledger_up", "gauge", set()),
+    ("reward_ledger_pending_scores", "gauge", set()),
+    ("reward_ledger_pending_bytes", "gauge", set()),
 ]
 
 
 @pytest.fixture(scope="module")
-def page(start_service: Callable[..., Any], tiny_store: Path) -> str:
+def page(start_service: Callable[..., Any], tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """What a service says of itself after a score and a refusal."""
     service = start_service(
         store=str(tiny_store),
         models=[{"name": "factuality", "runtime": "onnxruntime"}],
         limits={"max_queue_items": 2000, "max_queue_tokens": 50000},
+        ledger={"path": str(tmp_path_factory.mktemp("ledger") / "ledger.db")},
     )
     with httpx.Client(base_url=service.url, timeout=TIMEOUT_S, headers={"X-Client-Job": JOB}) as http:
         items = [{"prompt": "p", "response": response} for response in ("Yes.", "No, not at all. Or is it?")]
