@@ -10,7 +10,7 @@ import pytest
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DEBIAN_PACKAGES = {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}
-TIMEOUT_S = 60.0
+TIMEOUT_S = 180.0
 
 
 @pytest.fixture

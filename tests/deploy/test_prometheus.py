@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"
-UNIT_TESTS = ("rules_test.yml", "rules_drift_test.yml")
+UNIT_TESTS = ("rules_test.yml", "rules_drift_test.yml", "rules_ledger_test.yml")
 
 
 def read(name: str) -> Any:
