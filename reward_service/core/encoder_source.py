@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reward_proto.models import ModelKind
-from reward_service.core.source import SourceOutcome, or_late, refuse_all, spans_for
+from reward_service.core.source import SourceOutcome, refuse_all, spans_for
 from reward_service.core.submission import HeadScores, Submission
 from reward_service.core.telemetry import Telemetry
 from reward_service.core.wait_correction import WaitCorrection
 from reward_service.core.worker import Worker
 from reward_service.domain import Encoded, ItemScore, ModelCard, Span, TextItem
-from reward_service.errors import OverloadedError, RateLimitedError, ServiceError
+from reward_service.errors import DeadlineExceededError, OverloadedError, RateLimitedError, ServiceError
 
 ENCODED_TOGETHER = 8
 """Items of one request that the pool takes in one go."""
@@ -117,7 +117,7 @@ class EncoderSource:
         """See `core.source.ScoreSource`."""
         begin_s = time.monotonic()
         try:
-            expected_s = self._admit(len(items), deadline_s, job)
+            expected_s, waits = self._admit(len(items), deadline_s, job)
         except ServiceError as error:
             return refuse_all(error, len(items), len(self.cards))
         loop = asyncio.get_running_loop()
@@ -141,8 +141,9 @@ class EncoderSource:
             run.submission.abandoned = True
             self._give_back(run)
         submission = run.submission
+        late = self._late(run, waits)
         return SourceOutcome(
-            results=tuple(self._by_head(result) for result in submission.results),
+            results=tuple(self._by_head(late if result is None else result) for result in submission.results),
             input_tokens=sum(encoded.length_tokens for _, encoded in run.inputs),
             padded_tokens=submission.padded_tokens,
             tokenize_s=run.tokenize_s,
@@ -150,8 +151,12 @@ class EncoderSource:
             inference_s=submission.inference_s,
         )
 
-    def _admit(self, items: int, deadline_s: float | None, job: str) -> float:
-        """Keep places in the queue, or refuse a request before it costs anything; tells how long it should take."""
+    def _admit(self, items: int, deadline_s: float | None, job: str) -> tuple[float, bool]:
+        """Keep places in the queue, or refuse a request before it costs anything.
+
+        Returns:
+            How long it should take, and whether that is because others are before it.
+        """
         expected_s, own_s = self.worker.wait_s(job, items)
         if deadline_s is not None and expected_s > own_s:  # An idle model tries what it can.
             left_s = deadline_s - time.monotonic()
@@ -167,7 +172,17 @@ class EncoderSource:
             self.worker.queue.reserve(job, items)
         except (OverloadedError, RateLimitedError) as error:
             raise self._with_wait(error, job) from error
-        return expected_s
+        return expected_s, expected_s > own_s
+
+    def _late(self, run: _Run, was_behind: bool) -> ServiceError:
+        """Why what has no result is not there in time: others had their turn, or it takes longer than was given."""
+        # Its own items may still be in the queue, where nobody has looked at them since the deadline.
+        own = sum(result is None for result in run.submission.results)
+        is_known = self.worker.cost.cost.token_s > 0
+        if was_behind or (is_known and self.worker.queue.items > own):
+            error = OverloadedError("the queue took longer than expected, and the deadline passed")
+            return self._with_wait(error, run.submission.job)
+        return DeadlineExceededError("the caller's timeout passed")
 
     def _with_wait(self, error: ServiceError, job: str) -> ServiceError:
         """A refusal, with the time that what the job has waiting takes."""
@@ -181,8 +196,8 @@ class EncoderSource:
         if reserved := run.take_reserved():
             self.worker.queue.release(run.submission.job, reserved)
 
-    def _by_head(self, result: HeadScores | ServiceError | None) -> tuple[ItemScore | ServiceError, ...]:
-        return result if isinstance(result, tuple) else (or_late(result),) * len(self.cards)
+    def _by_head(self, result: HeadScores | ServiceError) -> tuple[ItemScore | ServiceError, ...]:
+        return result if isinstance(result, tuple) else (result,) * len(self.cards)
 
     async def _encode_in_pool(self, run: _Run, items: Sequence[TextItem]) -> None:
         """Segment and tokenize on the pool, a few items at a time so that requests take turns; then queue them."""

@@ -17,8 +17,8 @@ from reward_service.core.quotas import Quotas
 from reward_service.core.segment import check_spans, segment_text
 from reward_service.core.source import ScoreSource, SourceOutcome
 from reward_service.core.stages import Stage, recorded_stages
-from reward_service.domain import ModelCard, ModelOutcome, Outcome, TextItem
-from reward_service.errors import DrainingError, InvalidRequestError, ServiceError, UnknownModelError
+from reward_service.domain import ItemScore, ModelCard, ModelOutcome, Outcome, TextItem
+from reward_service.errors import DrainingError, InvalidRequestError, OverloadedError, ServiceError, UnknownModelError
 
 DRAIN_POLL_S = 0.02
 """How often draining looks whether the last request has left."""
@@ -132,7 +132,8 @@ class Scorer:
         Args:
             items: At least one.
             references: `name`, `name@alias` or `name@version`; a model named twice runs once. All loaded ones if None.
-            timeout_s: Scores that are not there by then are `DeadlineExceededError` in their places.
+            timeout_s: Scores that are not there by then are `DeadlineExceededError` in their places; where the model
+                was busy with others, `OverloadedError` in the places of all its scores.
             job: The training job that asks; empty for callers that name none.
 
         Returns:
@@ -261,8 +262,22 @@ def _check_all_segments(items: Sequence[TextItem]) -> None:
 
 
 def _of_model(model: ServedModel, outcome: SourceOutcome) -> ModelOutcome:
+    """What a source says of one of its models, whole or not at all where it is overloaded.
+
+    A caller that was answered in part would have to come again all the same; the cache has kept what was computed.
+    """
     place = model.source.cards.index(model.card)
-    return ModelOutcome(model.card, tuple(results[place] for results in outcome.results))
+    results = tuple(results[place] for results in outcome.results)
+    refusals = [result for result in results if isinstance(result, OverloadedError)]
+    if refusals:
+        refusal = max(refusals, key=lambda error: error.retry_after_s or 0.0)
+        results = tuple(result if _is_fault(result) else refusal for result in results)
+    return ModelOutcome(model.card, results)
+
+
+def _is_fault(result: ItemScore | ServiceError) -> bool:
+    """Whether an item was refused for something that it will be refused for again."""
+    return isinstance(result, ServiceError) and not isinstance(result, OverloadedError)
 
 
 def _raise_if_all_failed(outcomes: Sequence[ModelOutcome]) -> None:

@@ -32,7 +32,8 @@ EQUAL = ("a", "b", "c")
 LIGHT_PAUSE_S = 0.05
 CLIENTS_OF_A_JOB = 16
 OVERLOAD = 10
-OVERLOAD_ITEMS = 4
+OVERLOAD_ITEMS = 16
+"""With fewer, so many requests a second come that the load generator itself has no time to read the replies."""
 DEADLINE_S = 2.0
 SETTLE_S = 3.0
 """Load that runs before a measurement begins."""

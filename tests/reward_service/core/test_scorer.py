@@ -222,6 +222,45 @@ def test_what_is_late_is_late_in_its_own_place(make_rig: Callable[..., Rig]) -> 
     assert sum(report.items for report in rig.telemetry.reports) == 1, "late work is dropped, not computed"
 
 
+def test_what_is_late_behind_others_was_let_into_a_full_service(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+
+    async def scenario() -> None:
+        rig.release.clear()
+        blocker = asyncio.create_task(rig.scorer.score([text("blocks")], ["fine"]))
+        await rig.until_busy()
+        rig.fine.worker.cost.observe(items=1, real_tokens=1, padded_tokens=1, duration_s=0.001)
+        waiting = asyncio.create_task(rig.scorer.score([text("One. Two.")], ["fine"]))
+        while not rig.fine.worker.queue.items:
+            await asyncio.sleep(0.001)
+        with pytest.raises(OverloadedError, match="longer than expected") as caught:
+            await rig.scorer.score([text("d")], ["fine"], timeout_s=0.5)
+        assert caught.value.retry_after_s is not None
+        rig.release.set()
+        await asyncio.gather(blocker, waiting)
+
+    asyncio.run(scenario())
+
+
+def test_an_overloaded_model_answers_whole_or_not_at_all(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    given = [ItemScore((), None), OverloadedError("late", retry_after_s=2.0), MissingFieldError("no question")]
+
+    async def in_part() -> SourceOutcome:
+        return SourceOutcome(tuple((result,) for result in given))
+
+    rig.fine.score = lambda *_: in_part()  # type: ignore[method-assign]
+    outcome = asyncio.run(rig.scorer.score([text("a"), text("b"), text("c")]))
+    assert [codes(model.results) for model in outcome.models] == [
+        ["overloaded", "overloaded", "missing_field"],
+        ["score", "score", "score"],
+    ]
+    given.pop()
+    with pytest.raises(OverloadedError) as caught:
+        asyncio.run(rig.scorer.score([text("a"), text("b")], ["fine"]))
+    assert caught.value.retry_after_s == 2.0
+
+
 def test_a_caller_who_leaves_is_dropped(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig()
 
