@@ -1,14 +1,23 @@
-"""Estimators of KL divergence from sampled tokens, and two diagnostics.
+"""Estimators of KL divergence from sampled tokens, the control of its price, and diagnostics.
 
 Each estimator takes log-probabilities of tokens sampled from the policy and estimates KL(policy || reference).
 
 Source: J. Schulman, "Approximating KL Divergence", http://joschu.net/blog/kl-approx.html.
 """
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
 from rl_client.algorithms.masking import MIN_STD, masked_var
+
+KlEstimate: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""`f(logprobs, ref_logprobs)` of [B, T] gives [B, T]."""
+
+MAX_KL_ERROR = 0.2
+"""How far from its target, as a share of it, a KL counts in the control of the coefficient."""
 
 
 def kl_k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -49,6 +58,39 @@ def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     """
     log_ratio = ref_logprobs - logprobs
     return torch.expm1(log_ratio) - log_ratio
+
+
+def exact_kl(logits: Tensor, ref_logits: Tensor, *, temperature: float) -> Tensor:
+    """KL(policy || reference) of whole next-token distributions: no sampling of tokens, so no noise from it.
+
+    Args:
+        logits: [N, V], any floating dtype, finite; the policy's.
+        ref_logits: [N, V], the reference's.
+        temperature: > 0, divides both.
+
+    Returns:
+        [N] float32, in nats, >= 0 up to rounding.
+    """
+    logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
+    ref_logprobs = torch.log_softmax(ref_logits.float() / temperature, dim=-1)
+    return (logprobs.exp() * (logprobs - ref_logprobs)).sum(dim=-1)
+
+
+def adapted_kl_coefficient(coefficient: float, kl: float, *, target: float, gain: float) -> float:
+    """The coefficient of the next step: larger after a KL above the target, smaller after one below.
+
+    `coefficient * (1 + gain * clip(kl / target - 1, -0.2, 0.2))`: one step changes it by at most a fifth of `gain`.
+
+    Args:
+        coefficient: Of this step, >= 0.
+        kl: This step's KL, in the target's unit; finite, may be negative where it is an estimate.
+        target: > 0.
+        gain: In [0, 1]; 0.1 in the source.
+
+    Source: Ziegler et al., "Fine-Tuning Language Models from Human Preferences", arXiv:1909.08593.
+    """
+    error = min(max(kl / target - 1.0, -MAX_KL_ERROR), MAX_KL_ERROR)
+    return coefficient * (1.0 + gain * error)
 
 
 def entropy_from_logits(logits: Tensor, *, temperature: float = 1.0) -> Tensor:

@@ -22,12 +22,14 @@ class PolicyLoss:
         loss: Scalar with a gradient.
         clip_fraction: Scalar in [0, 1] at full normalizer: tokens whose ratio lies outside the clip range.
         approx_kl: Scalar >= 0: k3 estimate of KL(old policy || policy); adds up over micro-batches as the loss does.
+        ratio_mean: Scalar: mean ratio at full normalizer; adds up over micro-batches as the loss does.
         ratio_max: Scalar: the largest ratio of a real token, 0 if there is none. Take the maximum over micro-batches.
     """
 
     loss: Tensor
     clip_fraction: Tensor
     approx_kl: Tensor
+    ratio_mean: Tensor
     ratio_max: Tensor
 
 
@@ -75,12 +77,13 @@ def policy_loss(
         outside = response_mask & ((ratio - 1.0).abs() > clip_range)
         # The tokens were sampled by the old policy, so that is the one the estimator takes its samples from.
         approx_kl = torch.where(response_mask, kl_k3(torch.zeros_like(log_ratio), log_ratio), 0.0)
-        ratio_max = torch.where(response_mask, ratio, 0.0).max()
+        real_ratio = torch.where(response_mask, ratio, 0.0)
     return PolicyLoss(
         loss=losses.sum() / normalizer,
         clip_fraction=outside.sum() / normalizer,
         approx_kl=approx_kl.sum() / normalizer,
-        ratio_max=ratio_max,
+        ratio_mean=real_ratio.sum() / normalizer,
+        ratio_max=real_ratio.max(),
     )
 
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rl_client.algorithms.kl import KlEstimate, kl_k1
+
 
 class AlignmentError(ValueError):
     """A segment's end, or its reward, has no sampled token to fall on."""
@@ -67,11 +69,17 @@ def place_rewards(length_tokens: int, ends: Sequence[int], rewards: Sequence[flo
 
 
 def kl_penalised_rewards(
-    token_rewards: Tensor, logprobs: Tensor, ref_logprobs: Tensor, response_mask: Tensor, kl_coefficient: float
+    token_rewards: Tensor,
+    logprobs: Tensor,
+    ref_logprobs: Tensor,
+    response_mask: Tensor,
+    kl_coefficient: float,
+    estimator: KlEstimate = kl_k1,
 ) -> Tensor:
     """The reward PPO maximises: segment rewards minus the price of leaving the reference policy.
 
-    `r_t = token_reward_t - kl_coefficient * (logprob_t - ref_logprob_t)`, the k1 estimator for each token.
+    `r_t = token_reward_t - kl_coefficient * estimator(logprob_t, ref_logprob_t)`; by default the k1 estimator for each
+    token, `logprob_t - ref_logprob_t`.
 
     Args:
         token_rewards: [B, T] float32, from `place_rewards`.
@@ -79,11 +87,13 @@ def kl_penalised_rewards(
         ref_logprobs: [B, T] float32, of the same tokens under the reference.
         response_mask: [B, T] bool, True = a sampled token.
         kl_coefficient: beta, >= 0.
+        estimator: Of `algorithms.kl`. As a reward k1 alone has the KL's own gradient in expectation; k2 and k3 never
+            pay a token for being likelier under the reference.
 
     Returns:
         [B, T] float32, 0 where `response_mask` is False.
     """
-    penalised = token_rewards - kl_coefficient * (logprobs - ref_logprobs)
+    penalised = token_rewards - kl_coefficient * estimator(logprobs, ref_logprobs)
     return torch.where(response_mask, penalised, 0.0)
 
 

@@ -12,7 +12,7 @@ from reward_proto import ItemResult
 from rl_client.evaluation.report import ResponseTotals
 from rl_client.rollout.generate import generate
 from rl_client.rollout.prompts import load_prompts
-from rl_client.rollout.score import RewardScorer, open_client
+from rl_client.rollout.score import open_scorer
 from rl_client.rollout.seeds import derive_seed
 from rl_client.rollout.stages import Prompt, Rollout
 from rl_client.training.checkpoint import write_json
@@ -50,9 +50,8 @@ def evaluate_policy(config: EvaluateConfig, *, transport: httpx.BaseTransport | 
     draft = config.output / f".unfinished-{RESPONSES_FILE}"
     with ExitStack() as stack:
         scorer = None
-        if config.service is not None:
-            client = stack.enter_context(open_client(config.service, transport))
-            scorer = RewardScorer(client, config.rewards, max_failed_share=config.service.max_failed_share)
+        if config.service is not None or config.rewards:
+            scorer = stack.enter_context(open_scorer(config.service, config.rewards, transport=transport))
         progress = stack.enter_context(ProgressReport("evaluate", start_step=0, steps=len(prompts), shown=()))
         file = stack.enter_context(draft.open("w", encoding="utf-8"))
         done = 0

@@ -10,21 +10,31 @@ from rl_client.api import RewardClientError
 from rl_client.errors import KlLimitError, TooManyFailedScoresError
 from rl_client.rollout.generate import generate
 from rl_client.rollout.prompts import PromptSampler, load_prompts
-from rl_client.rollout.score import RewardScorer, open_client
+from rl_client.rollout.score import RewardScorer, open_scorer
 from rl_client.rollout.seeds import derive_seed
-from rl_client.training.checkpoint import CheckpointWriter
+from rl_client.rollout.stages import ScoredRollout
+from rl_client.training.checkpoint import CheckpointWriter, checkpoint_path
 from rl_client.training.config import TrainConfig
 from rl_client.training.experience import estimate, make_train_batch
 from rl_client.training.interrupt import StopSignal
 from rl_client.training.metric_log import MetricLog, Metrics
 from rl_client.training.model_files import load_tokenizer
 from rl_client.training.optim import pick_device, use_threads
-from rl_client.training.ppo_state import PpoState, build_state, pack_state, restore_state, train_digest
+from rl_client.training.ppo_state import (
+    PpoState,
+    borrow_policy,
+    build_state,
+    pack_state,
+    restore_state,
+    train_digest,
+)
 from rl_client.training.ppo_step import ppo_update
 from rl_client.training.progress import ProgressReport
 from rl_client.training.rollout_metrics import response_metrics, score_metrics
-from rl_client.training.run_folder import RunFolder, open_run, replace_folder
+from rl_client.training.run_folder import BEST_POLICY_FOLDER, RunFolder, open_run, replace_folder
+from rl_client.training.sample_page import SamplePages
 from rl_client.training.timing import StepTimer
+from rl_client.training.trackers import open_trackers
 
 SHOWN = ("return", "reward/", "kl", "length_tokens", "step_s")
 
@@ -48,8 +58,7 @@ def train_ppo(config: TrainConfig, *, resume: bool, transport: httpx.BaseTranspo
     if run.is_finished(config.ppo.steps):
         return True
     use_threads(config.threads)
-    with open_client(config.service, transport) as client:
-        scorer = RewardScorer(client, config.rewards, max_failed_share=config.service.max_failed_share)
+    with open_scorer(config.service, config.rewards, penalties=config.penalties, transport=transport) as scorer:
         state = build_state(config, pick_device(config.device), scorer.versions)
         if run.checkpoint is not None:
             restore_state(state, run.checkpoint)
@@ -63,22 +72,30 @@ def _train(config: TrainConfig, run: RunFolder, state: PpoState, scorer: RewardS
     prompts = load_prompts(config, tokenizer)
     sampler = PromptSampler(prompts, prompts_per_step=config.ppo.prompts_per_step, seed=config.seed)
     checkpoints = CheckpointWriter(
-        run.checkpoints, config.checkpoint, partial(pack_state, state, config, run.digest), saved_step=run.start_step
+        run.checkpoints,
+        config.checkpoint,
+        partial(pack_state, state, config, run.digest),
+        saved_step=run.start_step,
+        best=state.best,
     )
+    trackers = open_trackers(config.diagnostics, run.output, config.model_dump(mode="json"), after_step=run.start_step)
     with (
-        MetricLog(run.output, after_step=run.start_step) as log,
+        MetricLog(run.output, after_step=run.start_step, trackers=trackers) as log,
         ProgressReport("ppo", start_step=run.start_step, steps=steps, shown=SHOWN) as progress,
         ThreadPoolExecutor(max_workers=1, thread_name_prefix="scoring") as background,
         StopSignal() as stop,
     ):
+        samples = SamplePages(run.output, config.diagnostics, log)
         for step in range(run.start_step + 1, steps + 1):
             try:
-                metrics = _take_step(step, config, state, scorer, sampler, tokenizer, background)
+                metrics, scored = _take_step(step, config, state, scorer, sampler, tokenizer, background)
             except (RewardClientError, TooManyFailedScoresError):
                 checkpoints.save(step - 1)  # nothing was updated since
                 raise
             log.write(step, metrics)
             progress.update(step, metrics)
+            samples.write_if_due(step, scored)
+            state.best.note(metrics)
             kl_limit_reached = state.is_kl_limit_reached(metrics, config.ppo)
             checkpoints.save_if_due(step)
             if kl_limit_reached:
@@ -93,6 +110,9 @@ def _train(config: TrainConfig, run: RunFolder, state: PpoState, scorer: RewardS
                 return False
     checkpoints.save(steps)
     replace_folder(run.output / "value", partial(state.trainee.value.save, tokenizer=tokenizer))
+    if state.best.step is not None:
+        with borrow_policy(state, checkpoint_path(run.checkpoints, state.best.step)) as best:
+            replace_folder(run.output / BEST_POLICY_FOLDER, partial(best.save, tokenizer=tokenizer))
     replace_folder(run.policy, partial(state.trainee.policy.save, tokenizer=tokenizer))
     return True
 
@@ -105,7 +125,7 @@ def _take_step(
     sampler: PromptSampler,
     tokenizer: PreTrainedTokenizerBase,
     background: Executor,
-) -> Metrics:
+) -> tuple[Metrics, ScoredRollout]:
     ppo, temperature, trainee = config.ppo, config.generation.temperature, state.trainee
     timer = StepTimer()
     with state.precision:
@@ -128,11 +148,12 @@ def _take_step(
             temperature=temperature,
             microbatch_size=ppo.microbatch_size or ppo.minibatch_size,
             microbatch_tokens=ppo.microbatch_tokens,
+            exact_kl_tokens=config.diagnostics.exact_kl_tokens,
         )
     timer.lap("forward_s")
-    scored = scoring.result()
+    scored = state.reward_statistics.normalize(scoring.result())
     timer.lap("score_wait_s")
-    batch, metrics = make_train_batch(scored, tokens, estimates, ppo)
+    batch, metrics = make_train_batch(scored, tokens, estimates, ppo, state.kl_control)
     update_policy = step > ppo.value_warmup_steps
     metrics |= ppo_update(
         trainee,
@@ -143,6 +164,8 @@ def _take_step(
         update_policy=update_policy,
         precision=state.precision,
     )
-    state.tick(updated_policy=update_policy)
+    state.tick(metrics, updated_policy=update_policy)
     timer.lap("update_s")
-    return score_metrics(scored) | response_metrics(rollout) | metrics | timer.phases_s | {"step_s": timer.total_s}
+    metrics = score_metrics(scored) | response_metrics(rollout) | metrics
+    metrics |= timer.phases_s | {"step_s": timer.total_s}
+    return metrics, scored

@@ -1,22 +1,33 @@
 """Responses -> scores from the service -> rewards on sampled tokens."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import httpx
 import torch
 
-from reward_proto import Granularity, ItemResult, ModelInfo, ModelScore, ScoreItem
-from rl_client.algorithms.token_rewards import end_token_index, place_rewards
+from reward_proto import ErrorCode, ItemResult, ModelInfo, ModelScore, ScoreError, ScoreItem
 from rl_client.api import RetryPolicy, RewardClient
+from rl_client.api.errors import ApiStatusError
 from rl_client.errors import TooManyFailedScoresError
-from rl_client.rollout.shaping import Shaper, make_shapers, segments_of
+from rl_client.rollout.local_rewards import RUNTIME, LocalReward
+from rl_client.rollout.penalties import penalties_of
+from rl_client.rollout.rewards import SourceRewards, place_on_tokens, response_rewards
+from rl_client.rollout.shaping import Shaper, make_shapers, segment_rewards
 from rl_client.rollout.stages import Rollout, ScoredRollout
 from rl_client.training.config import ServiceSettings
-from rl_client.training.settings_rewards import RewardSettings
+from rl_client.training.settings_rewards import PenaltySettings, RewardSettings
 
-Offsets = Sequence[tuple[int, int]]
+REFUSED_SCORES = frozenset(
+    {ErrorCode.TOO_LONG, ErrorCode.MISSING_FIELD, ErrorCode.MODEL_FAILED, ErrorCode.DEADLINE_EXCEEDED}
+)
+"""With these the service refuses a request as a whole where each of its scores failed: those responses have no score.
+With any other code it is the service that is at fault, or the request, and the run cannot go on."""
+
+DEFAULT_FAILED_SHARE = ServiceSettings.model_fields["max_failed_share"].default
 
 
 def open_client(service: ServiceSettings, transport: httpx.BaseTransport | None = None) -> RewardClient:
@@ -37,38 +48,70 @@ def open_client(service: ServiceSettings, transport: httpx.BaseTransport | None 
     )
 
 
-class RewardScorer:
-    """Scores rollouts by pinned versions of the reward models."""
+@contextmanager
+def open_scorer(
+    service: ServiceSettings | None,
+    rewards: Sequence[RewardSettings],
+    *,
+    penalties: PenaltySettings = PenaltySettings(),
+    transport: httpx.BaseTransport | None = None,
+) -> "Iterator[RewardScorer]":
+    """The scorer that the settings describe, connected where there is a service; see `RewardScorer`."""
+    with ExitStack() as stack:
+        client = None if service is None else stack.enter_context(open_client(service, transport))
+        share = DEFAULT_FAILED_SHARE if service is None else service.max_failed_share
+        yield RewardScorer(client, rewards, max_failed_share=share, penalties=penalties)
 
-    def __init__(self, client: RewardClient, rewards: Sequence[RewardSettings], *, max_failed_share: float) -> None:
+
+class RewardScorer:
+    """Scores rollouts by pinned versions of the reward models, and by functions of this process."""
+
+    def __init__(
+        self,
+        client: RewardClient | None,
+        rewards: Sequence[RewardSettings],
+        *,
+        max_failed_share: float,
+        penalties: PenaltySettings = PenaltySettings(),
+    ) -> None:
         """Pin the versions that the service serves now.
 
         Args:
-            client: Connected to the service; from now on it refuses scores of any other version or runtime.
-            rewards: The models and how their scores become rewards; none asks for every served model's scores alone.
+            client: Connected to the service; from now on it refuses scores of any other version or runtime. None where
+                no served model is asked for.
+            rewards: The sources and how their scores become rewards; none asks for every served model's scores alone.
             max_failed_share: How many responses of a batch may go without a score, in [0, 1].
+            penalties: What responses pay for their length.
 
         Raises:
             RewardClientError: If the service cannot be reached or does not serve a model.
-            ConfigError: If a shaping does not fit its model.
+            ConfigError: If a shaping does not fit its source, or a function cannot be imported.
         """
         self._client = client
         self._max_failed_share = max_failed_share
-        pins = client.pin([reward.model for reward in rewards] or None)
-        served = {(info.name, info.version): info for info in client.models()}
-        self.models: dict[str, ModelInfo] = {name: served[name, pin.version] for name, pin in pins.items()}
+        self._penalties = penalties
+        self._local = [
+            LocalReward(reward, f"rewards.{index}") for index, reward in enumerate(rewards) if reward.function
+        ]
+        wanted = [reward.model for reward in rewards if reward.model is not None]
+        self.models: dict[str, ModelInfo] = {}
+        if client is not None and (wanted or not rewards):
+            pins = client.pin(wanted or None)
+            served = {(info.name, info.version): info for info in client.models()}
+            self.models = {name: served[name, pin.version] for name, pin in pins.items()}
         self._references = [f"{name}@{info.version}" for name, info in self.models.items()]
         self._shapers = make_shapers(rewards, self.models)
 
     @property
     def versions(self) -> dict[str, str]:
-        """By model name the pinned `version runtime`, which together name the numbers."""
-        return {name: f"{info.version} {info.runtime}" for name, info in self.models.items()}
+        """By source the pinned `version runtime`, which together name the numbers."""
+        served = {name: f"{info.version} {info.runtime}" for name, info in self.models.items()}
+        return served | {reward.name: f"{reward.version} {RUNTIME}" for reward in self._local}
 
     def score(self, rollout: Rollout) -> ScoredRollout:
-        """Score every response by every model and put the rewards on its tokens.
+        """Score every response by every source and put the rewards on its tokens.
 
-        A response that some model gave no score for, after the client's retries, is marked failed and has no rewards.
+        A response that some source gave no score for, after the client's retries, is marked failed and has no rewards.
 
         Raises:
             RewardClientError: If the service gave no usable answer within the retry budget.
@@ -79,39 +122,88 @@ class RewardScorer:
         return replace(scored, score_s=time.perf_counter() - start)
 
     def request(self, rollout: Rollout) -> list[ItemResult]:
-        """Ask the service for every model's scores of every response, in order; see `RewardClient.score`."""
+        """Every source's scores of every response, in order: of the service and, meanwhile, of the functions.
+
+        Raises:
+            RewardClientError: If the service gave no usable answer within the retry budget.
+        """
         items = []
         for index, (row, text) in enumerate(zip(rollout.rows, rollout.texts, strict=True)):
             prompt = rollout.prompt_of(index)
             # The row makes the id unique when a small prompt set comes round twice in one step.
             item = ScoreItem(id=f"{prompt.id}/{row}", prompt=prompt.text, response=text, fields=dict(prompt.fields))
             items.append(item)
-        return self._client.score(items, list(self._references))
+        if not self._local:
+            return self._ask(items)
+        with ThreadPoolExecutor(len(self._local), thread_name_prefix="local-rewards") as pool:
+            running = {reward.name: pool.submit(reward.score, rollout) for reward in self._local}
+            results = self._ask(items)
+            local = {name: scores.result() for name, scores in running.items()}
+        return [
+            ItemResult(id=result.id, scores={**result.scores, **{name: scores[row] for name, scores in local.items()}})
+            for row, result in enumerate(results)
+        ]
 
     def place(self, rollout: Rollout, results: Sequence[ItemResult]) -> ScoredRollout:
         """Put rewards on the tokens of responses whose scores are here; see `score`."""
         failed = [any(score.error for score in result.scores.values()) for result in results]
         self._check_failed(results, sum(failed))
-        shape = rollout.tokens.response_mask.shape
-        token_rewards = torch.zeros(shape, dtype=torch.float32)
-        rewards: dict[str, list[float | None]] = {shaper.name: [] for shaper in self._shapers}
-        for row, result in enumerate(results):
-            for shaper in self._shapers:
-                if failed[row]:
-                    rewards[shaper.name].append(None)
-                    continue
-                offsets = rollout.offsets[row]
-                ends, values = segment_rewards(result.scores[shaper.name], shaper, offsets)
-                token_rewards[row, : len(offsets)] += place_rewards(len(offsets), ends, values)
-                rewards[shaper.name].append(sum(values))
+        sources = (
+            *(self._source(shaper, rollout, results, failed) for shaper in self._shapers),
+            *penalties_of(rollout, failed, self._penalties),
+        )
+        lengths = [len(offsets) for offsets in rollout.offsets]
+        rows, width = rollout.tokens.response_mask.shape
+        names = [*self.models, *(reward.name for reward in self._local)]
         return ScoredRollout(
             rollout=rollout,
-            token_rewards=token_rewards,
+            token_rewards=place_on_tokens(sources, lengths, (rows, width)),
             failed=torch.tensor(failed),
-            scores={name: tuple(result.scores[name].sequence_score for result in results) for name in self.models},
-            rewards={name: tuple(values) for name, values in rewards.items()},
-            latencies_s=tuple(self._client.take_latencies_s()),
+            scores={name: tuple(result.scores[name].sequence_score for result in results) for name in names},
+            rewards=response_rewards(sources, failed),
+            latencies_s=tuple(self._client.take_latencies_s()) if self._client else (),
+            sources=sources,
         )
+
+    def _ask(self, items: Sequence[ScoreItem]) -> list[ItemResult]:
+        """The service's scores. A request that it refuses for its scores' sake is an error of each of those scores."""
+        if self._client is None or not self._references:
+            return [ItemResult(id=item.id or "", scores={}) for item in items]
+        results: list[ItemResult] = []
+        size = self._client.max_items_per_request
+        for start in range(0, len(items), size):
+            part = items[start : start + size]
+            try:
+                results += self._client.score(part, list(self._references))
+            except ApiStatusError as error:
+                if error.code is None or error.code not in REFUSED_SCORES:
+                    raise
+                reason = ScoreError(code=error.code, message=error.message, retryable=error.retryable)
+                results += [self._refused(item, reason) for item in part]
+        return results
+
+    def _refused(self, item: ScoreItem, reason: ScoreError) -> ItemResult:
+        scores = {
+            name: ModelScore(
+                model=name,
+                version=info.version,
+                runtime=info.runtime,
+                granularity=info.granularity,
+                segments=None,
+                error=reason,
+            )
+            for name, info in self.models.items()
+        }
+        return ItemResult(id=item.id or "", scores=scores)
+
+    def _source(
+        self, shaper: Shaper, rollout: Rollout, results: Sequence[ItemResult], failed: Sequence[bool]
+    ) -> SourceRewards:
+        segments = tuple(
+            () if is_failed else segment_rewards(result.scores[shaper.name], shaper, offsets)
+            for result, is_failed, offsets in zip(results, failed, rollout.offsets, strict=True)
+        )
+        return SourceRewards(shaper.name, shaper.weight, segments)
 
     def _check_failed(self, results: Sequence[ItemResult], failed: int) -> None:
         if failed <= self._max_failed_share * len(results):
@@ -121,32 +213,3 @@ class RewardScorer:
             f"{failed} of {len(results)} responses got no score, over the allowed share {self._max_failed_share}; "
             f"the first: {error.code}: {error.message}"
         )
-
-
-def segment_rewards(score: ModelScore, shaper: Shaper, offsets: Offsets) -> tuple[list[int], list[float]]:
-    """The token and the reward of each segment.
-
-    A segment's reward falls on the sampled token that holds its last character; that of a sequence-granularity model on
-    the last sampled token, the eos included, also where the response is blank and there is a score without a segment.
-
-    Args:
-        score: Not an error.
-        shaper: That of the score's model.
-        offsets: T half-open code-point ranges, one a sampled token.
-
-    Returns:
-        ends: S token indices in [0, T).
-        rewards: S rewards, weights included.
-
-    Source: arXiv 2306.01693.
-    """
-    last = len(offsets) - 1
-    segments = segments_of(score)
-    if score.granularity is Granularity.SEQUENCE:
-        if segments:
-            return [last], [shaper.reward(segments[-1].score, segments[-1].label)]
-        if score.sequence_score is not None:
-            return [last], [shaper.reward(score.sequence_score, None)]
-        return [], []
-    ends = [end_token_index(offsets, segment.end) for segment in segments]
-    return ends, [shaper.reward(segment.score, segment.label) for segment in segments]

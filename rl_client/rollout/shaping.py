@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reward_proto import ModelInfo, ModelScore, SegmentScore
+from reward_proto import Granularity, ModelInfo, ModelScore, SegmentScore
+from rl_client.algorithms.token_rewards import end_token_index
 from rl_client.errors import ConfigError
+from rl_client.rollout.rewards import SegmentReward
 from rl_client.training.settings_rewards import RewardSettings, Shaping
 
 OK_LABEL = "ok"
@@ -15,13 +17,13 @@ OK_SCORE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Shaper:
-    """Turns the scores of one model into rewards.
+    """Turns the scores of one source into rewards.
 
     Attributes:
-        name: The model's name.
+        name: The source's name.
         weight: Factor on every reward.
         shaping: The rule.
-        mean: Of the model's scores in training; used by `centered` and `zscore`.
+        mean: Of the source's scores in training; used by `centered` and `zscore`.
         std: Their standard deviation, > 0; used by `zscore`.
     """
 
@@ -32,7 +34,11 @@ class Shaper:
     std: float = 1.0
 
     def reward(self, score: float, label: str | None) -> float:
-        """`weight * shape(score)`.
+        """`weight * shape(score)`; see `shape`."""
+        return self.weight * self.shape(score, label)
+
+    def shape(self, score: float, label: str | None) -> float:
+        """The score by the rule, before the weight.
 
         Args:
             score: P(no error) in [0, 1] of a classifier, the raw scalar of a regressor.
@@ -40,37 +46,40 @@ class Shaper:
         """
         if self.shaping is Shaping.SIGN:
             good = label == OK_LABEL if label is not None else score >= OK_SCORE
-            return self.weight * (1.0 if good else -1.0)
+            return 1.0 if good else -1.0
         if self.shaping is Shaping.CENTERED:
-            return self.weight * (score - self.mean)
+            return score - self.mean
         if self.shaping is Shaping.ZSCORE:
-            return self.weight * (score - self.mean) / self.std
-        return self.weight * score
+            return (score - self.mean) / self.std
+        return score
 
 
 def make_shapers(rewards: Sequence[RewardSettings], models: Mapping[str, ModelInfo]) -> tuple[Shaper, ...]:
-    """One shaper for each reward model.
+    """One shaper for each source.
 
     Args:
         rewards: From the settings.
-        models: What the service says of each, by name.
+        models: What the service says of each served model, by name; functions have none.
 
     Raises:
-        ConfigError: With every shaping that its model does not allow.
+        ConfigError: With every shaping that its source does not allow.
     """
     shapers = []
     faults = []
     for index, reward in enumerate(rewards):
-        info = models[reward.name]
+        info = models.get(reward.name) if reward.function is None else None
+        calibration = reward.calibration or (info.calibration if info else None)
         where = f"rewards.{index}.shaping: {reward.shaping.value} of {reward.name}"
-        if reward.shaping.needs_calibration and info.calibration is None:
+        is_classifier = info is not None and info.kind.is_classifier
+        if reward.shaping.needs_calibration and calibration is None:
             faults.append(f"{where} needs a calibration, and the model has none")
-        elif reward.shaping is Shaping.SIGN and info.kind.is_classifier and OK_LABEL not in info.labels:
+        elif reward.shaping is Shaping.PROBABILITY and not is_classifier:
+            faults.append(f"{where} needs a classifier; a regressor's scores are no probabilities")
+        elif reward.shaping is Shaping.SIGN and info is not None and is_classifier and OK_LABEL not in info.labels:
             faults.append(f"{where} needs a class named {OK_LABEL!r}; it has {', '.join(info.labels)}")
-        elif info.calibration is None:
+        elif calibration is None:
             shapers.append(Shaper(reward.name, reward.weight, reward.shaping))
         else:
-            calibration = info.calibration
             shapers.append(Shaper(reward.name, reward.weight, reward.shaping, calibration.mean, calibration.std))
     if faults:
         raise ConfigError("settings", faults)
@@ -82,3 +91,32 @@ def segments_of(score: ModelScore) -> list[SegmentScore]:
     if score.segments is None:
         raise ValueError(f"{score.model} gave no score: {score.error}")
     return score.segments
+
+
+def segment_rewards(score: ModelScore, shaper: Shaper, offsets: Sequence[tuple[int, int]]) -> tuple[SegmentReward, ...]:
+    """Each segment, its shaped score, and the token that it falls on.
+
+    That is the sampled token that holds the segment's last character; of a sequence-granularity model the last sampled
+    token, the eos included, also where the response is blank and there is a score without a segment.
+
+    Args:
+        score: Not an error.
+        shaper: That of the score's source.
+        offsets: T half-open code-point ranges, one a sampled token.
+
+    Source: arXiv 2306.01693.
+    """
+    last = len(offsets) - 1
+    segments = segments_of(score)
+    if score.granularity is Granularity.SEQUENCE:
+        if segments:
+            return (_segment_reward(segments[-1], shaper, last),)
+        if score.sequence_score is not None:
+            return (_segment_reward(SegmentScore(start=0, end=0, score=score.sequence_score), shaper, last),)
+        return ()
+    return tuple(_segment_reward(segment, shaper, end_token_index(offsets, segment.end)) for segment in segments)
+
+
+def _segment_reward(segment: SegmentScore, shaper: Shaper, token: int) -> SegmentReward:
+    shaped = shaper.shape(segment.score, segment.label)
+    return SegmentReward(token, segment.start, segment.end, segment.score, segment.label, shaped)

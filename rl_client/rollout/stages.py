@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rl_client.rollout.rewards import SourceRewards
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -117,6 +119,7 @@ class ScoredRollout:
         rewards: For each model, for each response, the sum of its shaped and weighted rewards; None where it failed.
         latencies_s: Seconds that each request to the service took.
         score_s: Seconds from the first request to the last reward.
+        sources: What the rewards are made of: every source's segments, with their scores before and after shaping.
     """
 
     rollout: Rollout
@@ -126,6 +129,7 @@ class ScoredRollout:
     rewards: Mapping[str, tuple[float | None, ...]]
     latencies_s: tuple[float, ...] = ()
     score_s: float = 0.0
+    sources: tuple[SourceRewards, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

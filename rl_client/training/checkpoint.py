@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rl_client.errors import CheckpointError
-from rl_client.training.config import CheckpointSettings
+from rl_client.training.best_checkpoint import BestCheckpoint
+from rl_client.training.settings_checkpoint import CheckpointSettings
 
 STATE_FILE = "state.json"
 FORMAT = 1
@@ -43,7 +44,7 @@ class Checkpoint:
     state: Mapping[str, Any]
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best_step: int | None = None) -> Path:
     """Write a checkpoint and drop the oldest ones.
 
     It appears under its name only when every byte is on disk; a crash before leaves the earlier ones as they were.
@@ -52,13 +53,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         folder: The run's `checkpoints/`.
         checkpoint: What to write; a checkpoint of the same step is replaced.
         keep: How many of the newest stay, >= 1.
+        best_step: A checkpoint that stays however old it is.
 
     Returns:
         Where it is.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(folder)
-    target = folder / f"step-{checkpoint.step:08d}"
+    target = checkpoint_path(folder, checkpoint.step)
     draft = folder / f"{_UNFINISHED}{target.name}"
     draft.mkdir()
     for group, tensors in checkpoint.tensors.items():
@@ -72,8 +74,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     draft.rename(target)
     _fsync(folder)
     for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        if best_step is None or old != checkpoint_path(folder, best_step):
+            shutil.rmtree(old)
     return target
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is, or would be."""
+    return folder / f"step-{step:08d}"
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -123,7 +131,13 @@ class CheckpointWriter:
     """Writes a run's checkpoints when they are due."""
 
     def __init__(
-        self, folder: Path, settings: CheckpointSettings, pack: Callable[[int], Checkpoint], *, saved_step: int
+        self,
+        folder: Path,
+        settings: CheckpointSettings,
+        pack: Callable[[int], Checkpoint],
+        *,
+        saved_step: int,
+        best: BestCheckpoint | None = None,
     ) -> None:
         """Prepare to write.
 
@@ -132,19 +146,23 @@ class CheckpointWriter:
             settings: How often, and how many stay.
             pack: Gives the run's state as it stands after a step.
             saved_step: The step that the run goes on from; it has a checkpoint, or is 0.
+            best: Judges due checkpoints; the best one stays. Part of what `pack` gives.
         """
         self._folder = folder
         self._settings = settings
         self._pack = pack
         self._saved_step = saved_step
+        self._best = best or BestCheckpoint(None)
 
     def save_if_due(self, step: int) -> None:
         """Write a checkpoint after every `every_steps`-th step."""
         if step % self._settings.every_steps == 0:
+            self._best.judge(step)
             self.save(step)
 
     def save(self, step: int) -> None:
         """Write a checkpoint of this step unless it has one."""
         if step > self._saved_step:
-            save_checkpoint(self._folder, self._pack(step), keep=self._settings.keep)
+            save_checkpoint(self._folder, self._pack(step), keep=self._settings.keep, best_step=self._best.step)
             self._saved_step = step
+            self._best.write(self._folder)

@@ -13,7 +13,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from rl_client.errors import ConfigError
 from rl_client.training.settings_base import Count, NotNegative, Positive, Settings, Share
-from rl_client.training.settings_rewards import RewardSettings
+from rl_client.training.settings_checkpoint import CheckpointSettings, TrainCheckpointSettings, check_best_metric
+from rl_client.training.settings_diagnostics import DiagnosticsSettings
+from rl_client.training.settings_kl import KlSettings
+from rl_client.training.settings_rewards import Normalization, PenaltySettings, RewardSettings, check_rewards
 
 
 class Device(StrEnum):
@@ -47,13 +50,6 @@ class RuntimeSettings(Settings):
     threads: Count | None = None
     device: Device = Device.AUTO
     precision: Precision = Precision.FP32
-
-
-class CheckpointSettings(Settings):
-    """How often a run can be resumed from, and how many checkpoints stay on disk."""
-
-    every_steps: Count = 100
-    keep: Count = 2
 
 
 class SftDataSettings(Settings):
@@ -171,22 +167,19 @@ class _ScoredConfig(RuntimeSettings):
     max_prompt_tokens: Count = 1024
     cut_prompt: bool = False
 
-    @staticmethod
-    def _check_rewards(rewards: tuple[RewardSettings, ...]) -> None:
-        names = [reward.name for reward in rewards]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"rewards name a model more than once: {', '.join(twice)}")
-
 
 class TrainConfig(_ScoredConfig):
     """Settings of `rl-client train`."""
 
     value: Path | None = None
-    service: ServiceSettings
+    service: ServiceSettings | None = None
     rewards: Annotated[tuple[RewardSettings, ...], Field(min_length=1)]
+    penalties: PenaltySettings = PenaltySettings()
+    kl: KlSettings = KlSettings()
     generation: GenerationSettings = GenerationSettings()
     ppo: PpoSettings
-    checkpoint: CheckpointSettings = CheckpointSettings(every_steps=10)
+    checkpoint: TrainCheckpointSettings = TrainCheckpointSettings()
+    diagnostics: DiagnosticsSettings = DiagnosticsSettings()
 
     @property
     def responses_per_step(self) -> int:
@@ -195,7 +188,8 @@ class TrainConfig(_ScoredConfig):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        self._check_rewards(self.rewards)
+        check_rewards(self.rewards, has_service=self.service is not None)
+        check_best_metric(self.checkpoint.best_metric, [reward.name for reward in self.rewards])
         if self.generation.greedy:
             raise ValueError("generation.greedy: PPO learns from samples; greedy decoding is for evaluation")
         if self.ppo.minibatch_size > self.responses_per_step:
@@ -216,9 +210,9 @@ class EvaluateConfig(_ScoredConfig):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        self._check_rewards(self.rewards)
-        if self.rewards and self.service is None:
-            raise ValueError("rewards need a service")
+        check_rewards(self.rewards, has_service=self.service is not None)
+        if any(reward.normalization is not Normalization.NONE for reward in self.rewards):
+            raise ValueError("normalization is of training: an evaluation has no running statistics")
         return self
 
 

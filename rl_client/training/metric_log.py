@@ -1,16 +1,15 @@
-"""One JSON object a step in metrics.jsonl, and the same figures in TensorBoard."""
+"""One JSON object a step in metrics.jsonl, and the same figures for every tracker."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from torch.utils.tensorboard import SummaryWriter
+from rl_client.training.trackers import TensorBoardTracker, Tracker
 
 METRICS_FILE = "metrics.jsonl"
-TENSORBOARD_FOLDER = "tensorboard"
 
 Metrics = dict[str, float | None]
 """Figures by name. None = not defined in this step, such as the mean of no scores."""
@@ -19,33 +18,38 @@ Metrics = dict[str, float | None]
 class MetricLog:
     """Appends each step's metrics."""
 
-    def __init__(self, output: Path, *, after_step: int) -> None:
+    def __init__(self, output: Path, *, after_step: int, trackers: Sequence[Tracker] | None = None) -> None:
         """Open the log.
 
         Args:
             output: The run's folder.
             after_step: The step that the run goes on from; lines of later ones, written before a crash, are dropped.
+            trackers: What else shows the figures; TensorBoard when None. They are closed with the log.
         """
         path = output / METRICS_FILE
         _drop_lines_after(path, after_step)
         self._file = path.open("a", encoding="utf-8")
-        self._tensorboard = SummaryWriter(str(output / TENSORBOARD_FOLDER), purge_step=after_step + 1)
+        self._trackers = [TensorBoardTracker(output, after_step=after_step)] if trackers is None else list(trackers)
 
     def write(self, step: int, metrics: Metrics) -> None:
         """Write a step's line. A figure that is NaN or infinite is written as null, which JSON can hold."""
-        line: dict[str, float | None] = {"step": step}
-        for name, value in metrics.items():
-            defined = value is not None and math.isfinite(value)
-            line[name] = value if defined else None
-            if defined:
-                self._tensorboard.add_scalar(name, value, step)
+        defined = {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
+        line = {"step": step, **{name: defined.get(name) for name in metrics}}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
+        for tracker in self._trackers:
+            tracker.write(step, defined)
+
+    def write_page(self, step: int, name: str, html: str) -> None:
+        """Show a self-contained page where a tracker can."""
+        for tracker in self._trackers:
+            tracker.write_page(step, name, html)
 
     def close(self) -> None:
-        """Flush and close both."""
+        """Flush and close all."""
         self._file.close()
-        self._tensorboard.close()
+        for tracker in self._trackers:
+            tracker.close()
 
     def __enter__(self) -> Self:
         return self

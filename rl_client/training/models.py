@@ -58,7 +58,7 @@ class PolicyModel(nn.Module):
             tokens.response_mask,
             self.logits,
             temperature=temperature,
-            chunk_tokens=self._chunk_tokens,
+            chunk_tokens=self.chunk_tokens,
         )
 
     def logprobs_and_entropy(self, states: Tensor, tokens: TokenBatch, *, temperature: float) -> tuple[Tensor, Tensor]:
@@ -69,11 +69,12 @@ class PolicyModel(nn.Module):
             tokens.response_mask,
             self.logits,
             temperature=temperature,
-            chunk_tokens=self._chunk_tokens,
+            chunk_tokens=self.chunk_tokens,
         )
 
     @property
-    def _chunk_tokens(self) -> int:
+    def chunk_tokens(self) -> int:
+        """How many rows of logits may exist at a time."""
         vocabulary: int = self.network.get_output_embeddings().weight.shape[0]
         return max(1, LOGITS_AT_ONCE // vocabulary)
 

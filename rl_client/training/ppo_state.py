@@ -1,20 +1,24 @@
 """Everything of a PPO run that changes: how it is built, packed into a checkpoint, and restored."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from rl_client.errors import VersionChangedError
-from rl_client.training.checkpoint import Checkpoint
+from rl_client.training.best_checkpoint import BestCheckpoint
+from rl_client.training.checkpoint import Checkpoint, load_checkpoint
 from rl_client.training.config import PpoSettings, TrainConfig
+from rl_client.training.kl_control import KlControl
 from rl_client.training.metric_log import Metrics
 from rl_client.training.models import PolicyModel, freeze_copy, load_policy, load_value
 from rl_client.training.optim import autocast, make_adamw, make_schedule
 from rl_client.training.ppo_step import Trainee
+from rl_client.training.reward_statistics import RewardStatistics
 from rl_client.training.run_folder import config_digest, file_digests
 from rl_client.training.state import (
     pack_optimizer,
@@ -26,7 +30,7 @@ from rl_client.training.state import (
     unpack_weights,
 )
 
-FREE_SETTINGS = {"output", "threads", "device", "service", "checkpoint", "policy", "value", "prompts"}
+FREE_SETTINGS = {"output", "threads", "device", "service", "checkpoint", "diagnostics", "policy", "value", "prompts"}
 """What may differ in a resumed run; the files that the paths name may not."""
 
 
@@ -42,6 +46,9 @@ class PpoState:
         versions: By reward model the version and runtime that the run pinned.
         device: Where the models are.
         precision: The context of forward passes.
+        kl_control: The price of leaving the reference.
+        reward_statistics: Running mean and spread of each source's scores.
+        best: The best checkpoint so far.
         kl_overruns: Steps so far whose KL was above `max_kl`.
     """
 
@@ -52,13 +59,17 @@ class PpoState:
     versions: dict[str, str]
     device: torch.device
     precision: AbstractContextManager[object]
+    kl_control: KlControl
+    reward_statistics: RewardStatistics
+    best: BestCheckpoint
     kl_overruns: int = 0
 
-    def tick(self, *, updated_policy: bool) -> None:
-        """Move the learning rates on by a step."""
+    def tick(self, metrics: Metrics, *, updated_policy: bool) -> None:
+        """Move the learning rates and the KL coefficient on by a step."""
         if updated_policy:
             self.policy_schedule.step()
         self.value_schedule.step()
+        self.kl_control.follow(metrics)
 
     def is_kl_limit_reached(self, metrics: Metrics, settings: PpoSettings) -> bool:
         """Count a step whose KL is over `max_kl`; True when it is the `max_kl_times`-th of the run, or a later one."""
@@ -97,6 +108,9 @@ def build_state(config: TrainConfig, device: torch.device, versions: dict[str, s
         versions=versions,
         device=device,
         precision=autocast(device, config.precision),
+        kl_control=KlControl(config.kl, ppo.kl_coefficient),
+        reward_statistics=RewardStatistics(config.rewards),
+        best=BestCheckpoint(config.checkpoint.best_metric),
     )
 
 
@@ -125,6 +139,9 @@ def pack_state(state: PpoState, config: TrainConfig, digest: str, step: int) -> 
             "data_position": step * config.ppo.prompts_per_step,
             "versions": state.versions,
             "kl_overruns": state.kl_overruns,
+            "kl_control": state.kl_control.pack(),
+            "reward_statistics": state.reward_statistics.pack(),
+            "best": state.best.pack(),
         },
     )
 
@@ -154,7 +171,26 @@ def restore_state(state: PpoState, checkpoint: Checkpoint) -> None:
     state.policy_schedule.load_state_dict(dict(saved["policy_schedule"]))
     state.value_schedule.load_state_dict(dict(saved["value_schedule"]))
     state.kl_overruns = saved["kl_overruns"]
+    state.kl_control.unpack(saved["kl_control"])
+    state.reward_statistics.unpack(saved["reward_statistics"])
+    state.best.unpack(saved["best"])
     unpack_random(checkpoint.tensors["random"], saved["random"])
+
+
+@contextmanager
+def borrow_policy(state: PpoState, path: Path) -> Iterator[PolicyModel]:
+    """The policy with the weights of a checkpoint; afterwards it has its own again.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read, or holds another policy.
+    """
+    policy = state.trainee.policy
+    own = {name: tensor.clone() for name, tensor in pack_weights(policy).items()}
+    unpack_weights(policy, load_checkpoint(path).tensors["policy"])
+    try:
+        yield policy
+    finally:
+        unpack_weights(policy, own)
 
 
 def train_digest(config: TrainConfig) -> str:

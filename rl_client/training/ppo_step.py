@@ -130,6 +130,7 @@ def accumulate_gradients(
             "clip_fraction": policy.clip_fraction,
             "value_clip_fraction": value.clip_fraction,
             "approx_kl": policy.approx_kl,
+            "ratio_mean": policy.ratio_mean,
         }
         for name, figure in sums.items():
             totals[name] = totals[name] + figure if name in totals else figure

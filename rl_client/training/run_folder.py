@@ -14,6 +14,7 @@ from rl_client.training.checkpoint import Checkpoint, list_checkpoints, load_che
 RUN_FILE = "run.json"
 CHECKPOINTS_FOLDER = "checkpoints"
 POLICY_FOLDER = "policy"
+BEST_POLICY_FOLDER = "policy_best"
 
 
 @dataclass(frozen=True, slots=True)

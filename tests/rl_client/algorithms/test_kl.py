@@ -3,7 +3,15 @@ import math
 import pytest
 import torch
 
-from rl_client.algorithms.kl import entropy_from_logits, explained_variance, kl_k1, kl_k2, kl_k3
+from rl_client.algorithms.kl import (
+    adapted_kl_coefficient,
+    entropy_from_logits,
+    exact_kl,
+    explained_variance,
+    kl_k1,
+    kl_k2,
+    kl_k3,
+)
 
 
 def test_estimators_by_hand() -> None:
@@ -56,3 +64,20 @@ def test_returns_that_do_not_vary_leave_nothing_to_explain() -> None:
     values = torch.arange(6.0).reshape(2, 3)
     assert explained_variance(values, returns, torch.ones(2, 3, dtype=torch.bool)).item() == 0.0
     assert explained_variance(values, returns, torch.zeros(2, 3, dtype=torch.bool)).item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("kl", "expected"), [(5.0, 0.2), (5.5, 0.202), (6.0, 0.204), (100.0, 0.204), (4.5, 0.198), (-7.0, 0.196)]
+)
+def test_the_coefficient_moves_by_a_bounded_share_by_hand(kl: float, expected: float) -> None:
+    """Target 5, gain 0.1: by a tenth of the relative error, which counts as 0.2 at most."""
+    assert adapted_kl_coefficient(0.2, kl, target=5.0, gain=0.1) == pytest.approx(expected)
+
+
+def test_exact_kl_by_hand() -> None:
+    policy, reference = [0.7, 0.2, 0.1], [0.3, 0.3, 0.4]
+    truth = sum(p * math.log(p / q) for p, q in zip(policy, reference, strict=True))
+    logits, ref_logits = torch.tensor([policy, reference]).log() + 3.0, torch.tensor([reference, reference]).log()
+    assert exact_kl(logits, ref_logits, temperature=1.0).tolist() == pytest.approx([truth, 0.0], abs=1e-6)
+    # Logits twice as large at temperature 2 are the same distributions.
+    assert exact_kl(2 * logits, 2 * ref_logits, temperature=2.0).tolist() == pytest.approx([truth, 0.0], abs=1e-6)

@@ -17,6 +17,7 @@ def test_metrics_of_the_policy_loss_by_hand() -> None:
     )
     assert result.clip_fraction.item() == pytest.approx(2 / 3)
     assert result.ratio_max.item() == pytest.approx(1.5)
+    assert result.ratio_mean.item() == pytest.approx((1.5 + 0.5 + 1.0) / 3)
     # k3 of KL(old || new) with r = new / old: (r - 1) - log r.
     k3 = (0.5 - math.log(1.5)) + (-0.5 - math.log(0.5))
     assert result.approx_kl.item() == pytest.approx(k3 / 3, rel=1e-5)
@@ -27,7 +28,7 @@ def test_diagnostics_carry_no_gradient() -> None:
     mask = torch.ones(1, 2, dtype=torch.bool)
     result = policy_loss(logprobs, torch.zeros(1, 2), torch.ones(1, 2), mask, clip_range=0.2, normalizer=2)
     assert result.loss.requires_grad
-    for diagnostic in (result.clip_fraction, result.approx_kl, result.ratio_max):
+    for diagnostic in (result.clip_fraction, result.approx_kl, result.ratio_mean, result.ratio_max):
         assert not diagnostic.requires_grad
     values = torch.zeros(1, 2, requires_grad=True)
     errors = value_loss(values, torch.zeros(1, 2), torch.ones(1, 2), mask, clip_range=0.2, normalizer=2)

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from rl_client.algorithms.kl import KlEstimate, kl_k1, kl_k2, kl_k3
 from rl_client.algorithms.token_rewards import AlignmentError, end_token_index, kl_penalised_rewards, place_rewards
 
 # "Hi there. Bye" sampled as: Hi| there|.| Bye|<eos>
@@ -91,3 +92,11 @@ def test_kl_penalty_by_hand() -> None:
     )
     # 0 - 0.2 * 0.5 and 1 - 0.2 * (-1)
     assert rewards.tolist() == [pytest.approx([-0.1, 1.2, 0.0])]
+
+
+@pytest.mark.parametrize(("estimator", "paid"), [(kl_k1, -0.5), (kl_k2, 0.125), (kl_k3, math.exp(0.5) - 1.5)])
+def test_the_estimator_decides_what_a_token_pays(estimator: KlEstimate, paid: float) -> None:
+    """A token that the reference finds likelier earns under k1 alone."""
+    zeros, mask = torch.zeros(1, 1), torch.tensor([[True]])
+    rewards = kl_penalised_rewards(zeros, zeros - 1.0, zeros - 0.5, mask, 0.2, estimator)
+    assert rewards.item() == pytest.approx(-0.2 * paid, rel=1e-5)

@@ -3,14 +3,14 @@ import torch
 
 from reward_proto import Calibration, ErrorCode, Granularity, ModelKind
 from rl_client.api import RetryPolicy, RewardClient
-from rl_client.api.errors import UnknownModelError
+from rl_client.api.errors import UnauthenticatedError, UnknownModelError
 from rl_client.api.testing import FakeModel, FakeRewardService
 from rl_client.errors import TooManyFailedScoresError
 from rl_client.rollout.decode import decode_with_offsets
 from rl_client.rollout.prompts import pad_rows
-from rl_client.rollout.score import RewardScorer
+from rl_client.rollout.score import RewardScorer, open_scorer
 from rl_client.rollout.stages import Prompt, Rollout, TokenBatch
-from rl_client.training.settings_rewards import RewardSettings, Shaping
+from rl_client.training.settings_rewards import PenaltySettings, RewardSettings, Shaping
 
 SPAN = FakeModel(
     "span",
@@ -103,6 +103,63 @@ def test_too_many_failed_scores_stop(client, service, rollout):
     service.fail_scores("whole", ErrorCode.TOO_LONG, times=9)
     with pytest.raises(TooManyFailedScoresError, match=r"3 of 3 responses got no score.*too_long"):
         RewardScorer(client, REWARDS, max_failed_share=0.4).score(rollout)
+
+
+def test_a_request_refused_for_its_scores_fails_its_own_responses(client, service, rollout):
+    """Two requests of two and one items; the service refuses the second as a whole."""
+    client.max_items_per_request = 2
+    for model in ("span", "whole"):
+        service.fail_scores(model, ErrorCode.TOO_LONG, item_id="p/2", times=9)
+    scored = RewardScorer(client, REWARDS, max_failed_share=0.5).score(rollout)
+    assert scored.failed.tolist() == [False, False, True]
+    assert scored.scores["whole"][:2] == (21.0, 5.0)
+    assert scored.scores["whole"][2] is None
+
+
+def test_a_service_that_refuses_everybody_is_no_failed_score(client, service, rollout):
+    scorer = RewardScorer(client, REWARDS, max_failed_share=1.0)
+    service.fail_next(ErrorCode.UNAUTHENTICATED)
+    with pytest.raises(UnauthenticatedError):
+        scorer.score(rollout)
+
+
+@pytest.fixture
+def functions(tmp_path, monkeypatch):
+    """`brevity` gives no score of `blue`."""
+    text = "def brevity(samples):\n    return [None if s.response == 'blue' else -s.length_tokens for s in samples]\n"
+    (tmp_path / "functions_for_score.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_functions_score_beside_the_service(client, service, rollout, functions):
+    rewards = (*REWARDS, RewardSettings(function="functions_for_score:brevity", weight=0.5))
+    scorer = RewardScorer(client, rewards, max_failed_share=0.5)
+    assert scorer.versions["brevity"].endswith(" python")
+    scored = scorer.score(rollout)
+    assert scored.failed.tolist() == [False, True, False]
+    assert scored.scores["brevity"] == (-7.0, None, -1.0)
+    assert scored.rewards["brevity"] == (-3.5, None, -0.5)
+    assert scored.rewards["whole"][1] is None
+    assert float(scored.token_rewards[0, 6]) == pytest.approx(0.1 * 21 - 3.5)  # both on the last token
+    assert [request.models for request in service.requests] == [["span@000000000000", "whole@000000000000"]]
+
+
+def test_functions_alone_need_no_service(rollout, functions):
+    rewards = [RewardSettings(function="functions_for_score:brevity")]
+    few = pytest.raises(TooManyFailedScoresError, match="brevity gave no score: None")
+    with open_scorer(None, rewards, penalties=PenaltySettings(truncation=1.0)) as scorer, few:
+        scorer.score(rollout)
+    scored = RewardScorer(None, rewards, max_failed_share=0.5).score(rollout)
+    assert set(scored.scores) == {"brevity"}
+    assert scored.latencies_s == ()
+
+
+def test_penalties_are_sources_of_reward(client, rollout):
+    scorer = RewardScorer(client, REWARDS, max_failed_share=0.0, penalties=PenaltySettings(truncation=3.0))
+    scored = scorer.score(rollout)
+    assert [source.name for source in scored.sources] == ["span", "whole", "truncation_penalty"]
+    assert scored.rewards["truncation_penalty"] == (0.0, -3.0, 0.0)
+    assert "truncation_penalty" not in scored.scores
 
 
 def test_a_version_that_changes_in_mid_run_stops(client, service, rollout):

@@ -3,6 +3,7 @@ from concurrent.futures import Future
 
 import pytest
 import torch
+from rl_client.training.background import Background
 
 from reward_proto import Granularity, ModelKind
 from rl_client.api import RetryPolicy, RewardClient
@@ -10,7 +11,6 @@ from rl_client.api.testing import FakeModel, FakeRewardService
 from rl_client.rollout.generate import Delivery, generate
 from rl_client.rollout.score import RewardScorer
 from rl_client.rollout.score_stream import ScoreStream
-from rl_client.training.background import Background
 from rl_client.training.config import GenerationSettings
 from rl_client.training.settings_rewards import RewardSettings
 

@@ -18,6 +18,7 @@ def info(kind=ModelKind.TOKEN_CLASSIFICATION, calibration=None, labels=None):
         (Shaping.RAW, 0.25, "error", 0.5 * 0.25),
         (Shaping.CENTERED, 0.25, "error", 0.5 * (0.25 - 0.75)),
         (Shaping.ZSCORE, 0.25, None, 0.5 * (0.25 - 0.75) / 0.2),
+        (Shaping.PROBABILITY, 0.25, "error", 0.5 * 0.25),
         (Shaping.SIGN, 0.9, "ok", 0.5),
         (Shaping.SIGN, 0.9, "error", -0.5),
         (Shaping.SIGN, 0.4, "ok", 0.5),  # three classes: ok may win with less than half
@@ -39,6 +40,24 @@ def test_statistics_come_from_the_service():
 def test_a_missing_calibration_is_a_fault(shaping):
     with pytest.raises(ConfigError, match=r"rewards\.0\.shaping.*needs a calibration"):
         make_shapers([RewardSettings(model="m", shaping=shaping)], {"m": info()})
+
+
+def test_a_calibration_of_the_settings_goes_before_the_models():
+    calibration = {"mean": 3.0, "std": 2.0}
+    rewards = [
+        RewardSettings(model="m", shaping=Shaping.ZSCORE, calibration=calibration),
+        RewardSettings(function="a.b:f", shaping=Shaping.CENTERED, calibration=calibration),
+    ]
+    model, function = make_shapers(rewards, {"m": info(calibration=Calibration(mean=1.0, std=4.0))})
+    assert model.reward(5.0, None) == 1.0
+    assert (function.name, function.reward(5.0, None)) == ("f", 2.0)
+
+
+def test_probability_needs_a_classifier():
+    rewards = [RewardSettings(model="m", shaping=Shaping.PROBABILITY)]
+    make_shapers(rewards, {"m": info()})
+    with pytest.raises(ConfigError, match="needs a classifier"):
+        make_shapers(rewards, {"m": info(kind=ModelKind.SEQUENCE_REGRESSION)})
 
 
 def test_sign_needs_a_class_named_ok():

@@ -5,6 +5,7 @@ import torch
 
 from rl_client.errors import CheckpointError
 from rl_client.training import checkpoint as module
+from rl_client.training.best_checkpoint import BestCheckpoint
 from rl_client.training.checkpoint import (
     Checkpoint,
     CheckpointWriter,
@@ -12,7 +13,7 @@ from rl_client.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from rl_client.training.config import CheckpointSettings
+from rl_client.training.settings_checkpoint import CheckpointSettings
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -86,3 +87,15 @@ def test_the_writer_writes_when_due_and_a_step_once(tmp_path):
     writer.save(10)
     assert packed == [6, 9, 10]
     assert names(tmp_path) == ["step-00000006", "step-00000009", "step-00000010"]
+
+
+def test_the_best_one_stays_however_old_it_is(tmp_path):
+    best = BestCheckpoint("m")
+    writer = CheckpointWriter(tmp_path, CheckpointSettings(every_steps=1, keep=2), checkpoint, saved_step=0, best=best)
+    kept = []
+    for step, value in enumerate([1.0, 3.0, 2.0, 2.0, 2.0, 4.0, 0.0], 1):
+        best.note({"m": value})
+        writer.save_if_due(step)
+        kept.append([int(name[-1]) for name in names(tmp_path) if name.startswith("step-")])
+        assert json.loads((tmp_path / "best.json").read_text())["step"] == best.step
+    assert kept == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [5, 6], [6, 7]]

@@ -1,11 +1,14 @@
 import pytest
 import torch
 
+from rl_client.errors import TooManyFailedScoresError
 from rl_client.rollout.generate import generate
 from rl_client.rollout.stages import ScoredRollout
 from rl_client.training.config import GenerationSettings, PpoSettings
-from rl_client.training.experience import Estimates, estimate, make_train_batch
+from rl_client.training.experience import Estimates, estimate, make_train_batch, spread_tokens
+from rl_client.training.kl_control import KlControl
 from rl_client.training.models import freeze_copy
+from rl_client.training.settings_kl import KlSettings
 
 PPO = PpoSettings(steps=1, prompts_per_step=4, minibatch_size=4, kl_coefficient=0.5, whiten_advantages=False)
 
@@ -65,6 +68,55 @@ def test_the_batch_against_a_slow_loop(rollout):
     assert metrics["kl"] == pytest.approx(
         float((estimates.logprobs - estimates.ref_logprobs).sum()) / len(mask), abs=1e-5
     )
+
+
+@pytest.mark.parametrize("limit", [1, 3, 10**6])
+def test_exact_kl_against_whole_distributions(policy, value, rollout, limit):
+    """With room for every token it is the mean over responses of the sum of each token's divergence."""
+    reference = freeze_copy(policy)
+    with torch.no_grad():
+        policy.network.shared.weight.mul_(1.3)
+    mask = rollout.tokens.response_mask
+    found = estimate(
+        policy, reference, value, rollout.tokens, temperature=0.7, microbatch_size=3, exact_kl_tokens=limit
+    )
+    p, q = (torch.softmax(model(rollout.tokens).detach() / 0.7, dim=-1) for model in (policy, reference))
+    divergence = (p * (p / q).log()).sum(-1)
+    chosen = spread_tokens(mask, limit)
+    assert chosen.sum() <= limit
+    assert not (chosen & ~mask).any()
+    expected = float(divergence[chosen].mean()) * float(mask.sum()) / len(mask)
+    assert found.exact_kl == pytest.approx(expected, rel=1e-4)
+    if limit > mask.sum():
+        assert torch.equal(chosen, mask)
+        assert found.exact_kl == pytest.approx(float(torch.where(mask, divergence, 0.0).sum(1).mean()), rel=1e-4)
+
+
+def test_tokens_are_spread_evenly():
+    mask = torch.tensor([[True, True, True, False], [True, False, False, False], [True, True, False, False]])
+    assert torch.nonzero(spread_tokens(mask, 3)).tolist() == [[0, 0], [0, 2], [2, 0]]
+    assert not spread_tokens(mask, 0).any()
+
+
+def test_a_rollout_without_any_score_is_refused(rollout):
+    mask = rollout.tokens.response_mask
+    with pytest.raises(TooManyFailedScoresError, match="none of 8 responses"):
+        make_train_batch(
+            scored(rollout, 0.0 * mask, torch.ones(8, dtype=torch.bool)), rollout.tokens, random_estimates(mask), PPO
+        )
+
+
+@pytest.mark.parametrize(("estimator", "paid"), [("k1", lambda x: x), ("k2", lambda x: x * x / 2)])
+def test_the_kl_control_prices_the_tokens(rollout, estimator, paid):
+    mask = rollout.tokens.response_mask
+    estimates = random_estimates(mask)
+    settings = PPO.model_copy(update={"gae_lambda": 1.0})
+    control = KlControl(KlSettings(estimator=estimator), 0.7)
+    batch, metrics = make_train_batch(scored(rollout, 0.0 * mask), rollout.tokens, estimates, settings, control)
+    kl = paid(estimates.logprobs - estimates.ref_logprobs) * mask
+    torch.testing.assert_close(batch.returns[:, 0], -0.7 * kl.sum(1), atol=1e-5, rtol=1e-4)
+    assert metrics["component/kl"] == pytest.approx(float(kl.sum(1).mean()), abs=1e-5)
+    assert metrics["kl_coefficient"] == 0.7
 
 
 def test_failed_responses_are_left_out(rollout):

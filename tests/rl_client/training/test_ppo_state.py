@@ -43,7 +43,7 @@ def test_the_policys_schedule_begins_after_the_value_warmup(config):
         rates.append((state.policy_schedule.get_last_lr()[0], state.value_schedule.get_last_lr()[0]))
         for optimizer in (state.trainee.policy_optimizer, state.trainee.value_optimizer):
             optimizer.step()
-        state.tick(updated_policy=step > 2)
+        state.tick({"kl": 0.0}, updated_policy=step > 2)
     assert [policy for policy, _ in rates] == pytest.approx([1e-5, 1e-5, 1e-5, 0.5e-5])
     assert [value for _, value in rates] == pytest.approx([1e-5, 0.75e-5, 0.5e-5, 0.25e-5])
 

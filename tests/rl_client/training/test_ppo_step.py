@@ -117,6 +117,7 @@ def test_metrics_are_all_there(trainee, batch):
         "clip_fraction",
         "value_clip_fraction",
         "approx_kl",
+        "ratio_mean",
         "ratio_max",
         "policy_grad_norm",
         "value_grad_norm",
