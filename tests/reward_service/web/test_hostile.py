@@ -69,6 +69,12 @@ def peak_memory_mb(process: Any) -> float:
     return int(line.split()[1]) / 1024
 
 
+def overloaded(http: httpx.Client) -> float:
+    """Requests that were refused so far because there were too many."""
+    lines = http.get("/metrics").text.splitlines()
+    return sum(float(line.split()[1]) for line in lines if line.startswith('reward_rejected_total{reason="overloaded"'))
+
+
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/sc", b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow: "])
 def test_heads_that_do_not_arrive_are_not_waited_for(sent: bytes, http: httpx.Client, service: Any) -> None:
     with ExitStack() as stack:
@@ -116,7 +122,7 @@ def test_a_body_that_trickles_does_not_buy_time(http: httpx.Client, service: Any
 
 
 def test_bodies_on_their_way_are_bounded_together(http: httpx.Client, service: Any) -> None:
-    before_mb = peak_memory_mb(service)
+    before_mb, before = peak_memory_mb(service), overloaded(http)
     head = f"POST /v1/score HTTP/1.1\r\nHost: a\r\nContent-Length: {MAX_BODY}\r\n\r\n".encode()
     statuses = set()
     with ExitStack() as stack:
@@ -128,6 +134,7 @@ def test_bodies_on_their_way_are_bounded_together(http: httpx.Client, service: A
             with suppress(ConnectionError):  # A reply may be lost where the connection is reset after it.
                 statuses.update(int(line.split()[1]) for line in [connection.recv(65536)] if line)
     assert statuses <= {503, 504}
+    assert overloaded(http) > before
     assert peak_memory_mb(service) - before_mb < 24 * MAX_BODY / MB / 2
 
 
