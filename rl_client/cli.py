@@ -76,6 +76,22 @@ def evaluate(config: ConfigPath) -> None:
         raise _fail(error) from error
 
 
+@app.command("convert-gguf")
+def convert_gguf(
+    file: Annotated[Path, typer.Argument(help="A GGUF file.")],
+    output: Annotated[Path, typer.Option("--output", help="The directory to write; must not exist.")],
+) -> None:
+    """Write a plain Hugging Face directory from a GGUF file, in fp32."""
+    from rl_client.errors import TrainingError
+
+    try:
+        from rl_client.training.gguf_file import convert_gguf
+
+        convert_gguf(file, output)
+    except TrainingError as error:
+        raise _fail(error) from error
+
+
 def _fail(error: Exception) -> typer.Exit:
     notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
     typer.echo(f"{type(error).__name__}: {error}{notes}", err=True)

@@ -11,9 +11,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rl_client.errors import DataError
+from rl_client.rollout.prompt_format import cut_prompt_ids, encode_prompts
 from rl_client.rollout.seeds import derive_seed
 from rl_client.rollout.stages import Prompt
 from rl_client.training.config import EvaluateConfig, TrainConfig
+from rl_client.training.settings_models import PromptFormatSettings
+
+PLAIN = PromptFormatSettings()
 
 
 class PromptRecord(BaseModel):
@@ -66,12 +70,17 @@ def load_prompts(config: TrainConfig | EvaluateConfig, tokenizer: PreTrainedToke
     """
     records = read_records(config.prompts, PromptRecord)
     return tokenize_prompts(
-        records, tokenizer, max_prompt_tokens=config.max_prompt_tokens, cut_prompt=config.cut_prompt
+        records, tokenizer, max_prompt_tokens=config.max_prompt_tokens, cut_prompt=config.cut_prompt, text_format=config
     )
 
 
 def tokenize_prompts(
-    records: Sequence[PromptRecord], tokenizer: PreTrainedTokenizerBase, *, max_prompt_tokens: int, cut_prompt: bool
+    records: Sequence[PromptRecord],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_prompt_tokens: int,
+    cut_prompt: bool,
+    text_format: PromptFormatSettings = PLAIN,
 ) -> list[Prompt]:
     """Tokenize prompts once.
 
@@ -80,16 +89,16 @@ def tokenize_prompts(
         tokenizer: The policy's.
         max_prompt_tokens: The limit, special tokens included.
         cut_prompt: Whether a longer prompt is cut at its end (special tokens stay); it is an error otherwise.
+        text_format: Plain, or in the tokenizer's chat template.
 
     Returns:
         The prompts in order, each with the number of tokens it lost.
 
     Raises:
         DataError: For a prompt over the limit that may not be cut, or one without any token.
+        ModelFilesError: For a chat template that the tokenizer lacks.
     """
-    texts = [record.prompt for record in records]
-    # verbose=False: the limit below is the run's own; the tokenizer's model_max_length is none of its business.
-    rows: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"]
+    rows = encode_prompts([record.prompt for record in records], tokenizer, text_format)
     prompts = []
     for record, ids in zip(records, rows, strict=True):
         cut_tokens = max(0, len(ids) - max_prompt_tokens)
@@ -101,7 +110,7 @@ def tokenize_prompts(
                 "raise the limit, or allow the cut with cut_prompt: true"
             )
         if cut_tokens:
-            ids = tokenizer(record.prompt, truncation=True, max_length=max_prompt_tokens)["input_ids"]
+            ids = cut_prompt_ids(record.prompt, tokenizer, text_format, max_tokens=max_prompt_tokens)
         prompts.append(Prompt(record.id, record.prompt, record.fields, tuple(ids), cut_tokens))
     return prompts
 

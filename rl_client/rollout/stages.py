@@ -19,9 +19,9 @@ class Prompt:
 
     Attributes:
         id: Names it in files and in requests.
-        text: What the policy reads.
+        text: What the policy reads, before a chat template; also what the reward models read as the prompt.
         fields: Named inputs for the reward models' templates.
-        input_ids: Tokens of `text`, special tokens included.
+        input_ids: Tokens of `text`, special tokens and a chat template included.
         cut_tokens: How many tokens were cut from the end to fit the limit.
     """
 

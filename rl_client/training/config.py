@@ -16,6 +16,7 @@ from rl_client.training.settings_base import Count, NotNegative, Positive, Setti
 from rl_client.training.settings_checkpoint import CheckpointSettings, TrainCheckpointSettings, check_best_metric
 from rl_client.training.settings_diagnostics import DiagnosticsSettings
 from rl_client.training.settings_kl import KlSettings
+from rl_client.training.settings_models import NetworkSettings, PromptFormatSettings, ValueTrunk
 from rl_client.training.settings_rewards import Normalization, PenaltySettings, RewardSettings, check_rewards
 
 
@@ -59,7 +60,7 @@ class SftDataSettings(Settings):
     dev: Path | None = None
 
 
-class SftTrainingSettings(Settings):
+class SftTrainingSettings(PromptFormatSettings):
     """Supervised fine-tuning with teacher forcing."""
 
     steps: Count
@@ -76,7 +77,7 @@ class SftTrainingSettings(Settings):
     eval_every_steps: Count = 200
 
 
-class SftConfig(RuntimeSettings):
+class SftConfig(RuntimeSettings, NetworkSettings):
     """Settings of `rl-client sft`."""
 
     model: Path
@@ -161,17 +162,18 @@ class PpoSettings(Settings):
         return self
 
 
-class _ScoredConfig(RuntimeSettings):
+class _ScoredConfig(RuntimeSettings, PromptFormatSettings):
     policy: Path
     prompts: Path
     max_prompt_tokens: Count = 1024
     cut_prompt: bool = False
 
 
-class TrainConfig(_ScoredConfig):
+class TrainConfig(_ScoredConfig, NetworkSettings):
     """Settings of `rl-client train`."""
 
     value: Path | None = None
+    value_trunk: ValueTrunk = ValueTrunk.SEPARATE
     service: ServiceSettings | None = None
     rewards: Annotated[tuple[RewardSettings, ...], Field(min_length=1)]
     penalties: PenaltySettings = PenaltySettings()
@@ -190,6 +192,8 @@ class TrainConfig(_ScoredConfig):
     def _parts_fit(self) -> Self:
         check_rewards(self.rewards, has_service=self.service is not None)
         check_best_metric(self.checkpoint.best_metric, [reward.name for reward in self.rewards])
+        if self.value is not None and self.value_trunk is ValueTrunk.SHARED:
+            raise ValueError("value names a directory, and value_trunk: shared would not read it")
         if self.generation.greedy:
             raise ValueError("generation.greedy: PPO learns from samples; greedy decoding is for evaluation")
         if self.ppo.minibatch_size > self.responses_per_step:

@@ -41,7 +41,11 @@ def load_demonstrations(
     """
     records = read_records(path, DemonstrationRecord)
     prompts = tokenize_prompts(
-        records, tokenizer, max_prompt_tokens=settings.max_prompt_tokens, cut_prompt=settings.cut_prompt
+        records,
+        tokenizer,
+        max_prompt_tokens=settings.max_prompt_tokens,
+        cut_prompt=settings.cut_prompt,
+        text_format=settings,
     )
     eos_id = tokenizer.eos_token_id
     # text_target: some tokenizers treat what a decoder writes otherwise than what an encoder reads.

@@ -15,21 +15,56 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from rl_client.algorithms.logprobs import read_logprobs, read_logprobs_and_entropy
 from rl_client.rollout.sampling import Steering
 from rl_client.rollout.stages import TokenBatch
+from rl_client.training.lora import ADAPTER_FOLDER, Adapter
 from rl_client.training.model_files import init_network, load_network
-from rl_client.training.reader import make_reader, read_logits
+from rl_client.training.reader import make_reader, read_logits, recompute_activations
+from rl_client.training.settings_models import LoraSettings, NetworkSettings
 
 VALUE_HEAD_FILE = "value_head.safetensors"
 LOGITS_AT_ONCE = 1 << 22
 """How many logits exist at a time: 16 MiB in fp32, and a few times that while they are reduced."""
 
 
-class PolicyModel(nn.Module):
-    """A language model that scores given responses and samples new ones."""
+class NetworkModel(nn.Module):
+    """A network with what the settings did to it."""
 
     def __init__(self, network: PreTrainedModel) -> None:
         super().__init__()
         self.network = network
         self.reader = make_reader(network)
+        self.adapter: Adapter | None = None
+
+    def add_adapter(self, settings: LoraSettings, seed: int) -> None:
+        """Freeze the network and put a low-rank adapter into it, which changes nothing yet.
+
+        Raises:
+            ConfigError: See `Adapter`.
+            ModelFilesError: See `Adapter`.
+        """
+        self.adapter = Adapter(self.network, settings, seed)
+
+    def prepare(self, settings: NetworkSettings) -> None:
+        """Recompute activations and compile, as the settings say.
+
+        Raises:
+            ModelFilesError: If the network has no layers whose activations could be recomputed.
+        """
+        if settings.gradient_checkpointing:
+            recompute_activations(self.network, self.reader)
+        if settings.compile:
+            self.reader.compile()
+
+    def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Write a plain Hugging Face directory: config, safetensors, tokenizer; an adapter merged, and in a folder."""
+        network = self.network if self.adapter is None else self.adapter.merged()
+        network.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        if self.adapter is not None:
+            self.adapter.save(folder / ADAPTER_FOLDER)
+
+
+class PolicyModel(NetworkModel):
+    """A language model that scores given responses and samples new ones."""
 
     def forward(self, tokens: TokenBatch) -> Tensor:
         """Next-token logits at each sampled token.
@@ -94,22 +129,15 @@ class PolicyModel(nn.Module):
         """
         return self.reader.sample(prompt_ids, prompt_mask, config, steering)
 
-    def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Write a plain Hugging Face directory: config, safetensors, tokenizer."""
-        self.network.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
 
-
-class ValueModel(nn.Module):
+class ValueModel(NetworkModel):
     """An estimate of the return at each sampled token: a body of its own, like a policy's, and a scalar head."""
 
     shares_trunk = False
     """Whether `forward` reads the policy's states, so that one backward pass must serve both losses."""
 
     def __init__(self, network: PreTrainedModel) -> None:
-        super().__init__()
-        self.network = network
-        self.reader = make_reader(network)
+        super().__init__(network)
         vocabulary_head = network.get_output_embeddings()
         if vocabulary_head.weight is not network.get_input_embeddings().weight:
             vocabulary_head.requires_grad_(False)  # not tied, hence never used here
@@ -129,8 +157,7 @@ class ValueModel(nn.Module):
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write the body as a Hugging Face directory and the head beside it."""
-        self.network.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        super().save(folder, tokenizer)
         save_value_head(self.head, folder)
 
 
@@ -184,6 +211,6 @@ def load_value(folder: Path) -> ValueModel:
 
 
 def freeze_copy(policy: PolicyModel) -> PolicyModel:
-    """A copy that never changes."""
+    """A copy that never changes; its weights are its own, hence `make_reference` where there is an adapter."""
     reference = copy.deepcopy(policy)
     return reference.requires_grad_(False).eval()

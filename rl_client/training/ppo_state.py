@@ -10,16 +10,20 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from rl_client.errors import VersionChangedError
+from rl_client.rollout.seeds import derive_seed
 from rl_client.training.best_checkpoint import BestCheckpoint
 from rl_client.training.checkpoint import Checkpoint, load_checkpoint
 from rl_client.training.config import PpoSettings, TrainConfig
 from rl_client.training.kl_control import KlControl
 from rl_client.training.metric_log import Metrics
-from rl_client.training.models import PolicyModel, freeze_copy, load_policy, load_value
+from rl_client.training.models import PolicyModel, ValueModel, load_policy, load_value
 from rl_client.training.optim import autocast, make_adamw, make_schedule
 from rl_client.training.ppo_step import Trainee
+from rl_client.training.reference import make_reference
 from rl_client.training.reward_statistics import RewardStatistics
 from rl_client.training.run_folder import config_digest, file_digests
+from rl_client.training.settings_models import ValueTrunk
+from rl_client.training.shared_value import SharedValueModel
 from rl_client.training.state import (
     pack_optimizer,
     pack_random,
@@ -30,7 +34,19 @@ from rl_client.training.state import (
     unpack_weights,
 )
 
-FREE_SETTINGS = {"output", "threads", "device", "service", "checkpoint", "diagnostics", "policy", "value", "prompts"}
+FREE_SETTINGS = {
+    "output",
+    "threads",
+    "device",
+    "service",
+    "checkpoint",
+    "diagnostics",
+    "policy",
+    "value",
+    "prompts",
+    "gradient_checkpointing",
+    "compile",
+}
 """What may differ in a resumed run; the files that the paths name may not."""
 
 
@@ -88,9 +104,14 @@ def build_state(config: TrainConfig, device: torch.device, versions: dict[str, s
     """
     ppo = config.ppo
     policy = load_policy(config.policy)
-    reference = freeze_copy(policy).to(device)
+    if config.lora is not None:
+        policy.add_adapter(config.lora, derive_seed(config.seed, "lora", 0))
     policy = policy.to(device)
-    value = load_value(config.value or config.policy).to(device)
+    reference = make_reference(policy)
+    value = _build_value(config, policy).to(device)
+    policy.prepare(config)
+    if config.compile:
+        reference.reader.compile()
     policy_optimizer = make_adamw(
         policy, learning_rate=ppo.learning_rate, weight_decay=ppo.weight_decay, eps=ppo.adam_eps
     )
@@ -112,6 +133,16 @@ def build_state(config: TrainConfig, device: torch.device, versions: dict[str, s
         reward_statistics=RewardStatistics(config.rewards),
         best=BestCheckpoint(config.checkpoint.best_metric),
     )
+
+
+def _build_value(config: TrainConfig, policy: PolicyModel) -> ValueModel:
+    if config.value_trunk is ValueTrunk.SHARED:
+        return SharedValueModel(policy)
+    value = load_value(config.value or config.policy)
+    if config.lora is not None:
+        value.add_adapter(config.lora, derive_seed(config.seed, "lora", 1))
+    value.prepare(config)
+    return value
 
 
 def pack_state(state: PpoState, config: TrainConfig, digest: str, step: int) -> Checkpoint:

@@ -24,7 +24,7 @@ from rl_client.training.state import (
     unpack_weights,
 )
 
-FREE_SETTINGS = {"output", "threads", "device", "checkpoint", "model", "data"}
+FREE_SETTINGS = {"output", "threads", "device", "checkpoint", "model", "data", "gradient_checkpointing", "compile"}
 """What may differ in a resumed run; the files that the paths name may not."""
 
 
@@ -47,6 +47,9 @@ def build_sft_state(config: SftConfig, device: torch.device) -> SftState:
     """
     training = config.training
     policy = init_policy(config.model, config.seed) if config.from_scratch else load_policy(config.model)
+    if config.lora is not None:
+        policy.add_adapter(config.lora, derive_seed(config.seed, "lora", 0))
+    policy.prepare(config)
     policy.to(device).train()
     torch.manual_seed(derive_seed(config.seed, "dropout"))
     optimizer = make_adamw(

@@ -13,8 +13,8 @@ from rl_client.errors import CheckpointError
 
 
 def pack_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name; tied ones once."""
-    return {name: tensor.detach().cpu() for name, tensor in _weights(model).items()}
+    """Parameters that learn and buffers, by name; tied ones once. Frozen ones are those of the run's directories."""
+    return {name: tensor.detach().cpu() for name, tensor in _learning(model).items()}
 
 
 @torch.no_grad()
@@ -22,11 +22,11 @@ def unpack_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy weights into a model.
 
     Raises:
-        CheckpointError: If names or shapes are not exactly the model's.
+        CheckpointError: If one that learns is missing, one is not the model's, or a shape is another.
     """
     weights = _weights(model)
-    if weights.keys() != tensors.keys():
-        raise CheckpointError(f"weights do not fit: {sorted(weights.keys() ^ tensors.keys())[:5]}")
+    if wrong := (_learning(model).keys() - tensors.keys()) | (tensors.keys() - weights.keys()):
+        raise CheckpointError(f"weights do not fit: {sorted(wrong)[:5]}")
     for name, tensor in tensors.items():
         if weights[name].shape != tensor.shape:
             raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, not {tuple(weights[name].shape)}")
@@ -84,6 +84,11 @@ def unpack_random(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> No
 def pack_schedule(schedule: LambdaLR) -> dict[str, Any]:
     """A learning-rate schedule as JSON values; its functions are built from the settings again."""
     return {**schedule.state_dict(), "lr_lambdas": [None]}
+
+
+def _learning(model: nn.Module) -> dict[str, Tensor]:
+    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {**learning, **dict(model.named_buffers())}
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

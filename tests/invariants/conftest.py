@@ -13,9 +13,9 @@ _fixtures = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_fixtures)
 
 
-@pytest.fixture(scope="session", params=["t5", "llama"])
+@pytest.fixture(scope="session", params=["t5", "llama", "llama_lora"])
 def family(request) -> str:
-    """An encoder-decoder and a decoder: the invariants hold for both."""
+    """An encoder-decoder, a decoder, and one with an adapter: the invariants hold for all."""
     return request.param
 
 
@@ -23,6 +23,7 @@ tokenizer = _fixtures.tokenizer
 model_config = _fixtures.model_config
 init_dir = _fixtures.init_dir
 policy_dir = _fixtures.policy_dir
+network_settings = _fixtures.network_settings
 policy = _fixtures.policy
 value = _fixtures.value
 prompts = _fixtures.prompts

@@ -7,9 +7,9 @@ from rl_client.rollout.generate import generate
 from rl_client.rollout.stages import ScoredRollout
 from rl_client.training.config import GenerationSettings, PpoSettings
 from rl_client.training.experience import estimate, make_train_batch
-from rl_client.training.models import freeze_copy
 from rl_client.training.optim import make_adamw
 from rl_client.training.ppo_step import Trainee, ppo_update
+from rl_client.training.reference import make_reference
 
 TOLERANCE = 1e-5
 
@@ -26,7 +26,7 @@ def test_ratio_and_kl_before_anything_was_learned(
     )  # the rate is so low that every mini-batch is a first one
     rollout = generate(policy, tokenizer, prompts, settings, seed=0)
     found = estimate(
-        policy, freeze_copy(policy), value, rollout.tokens, temperature=temperature, microbatch_size=read_by
+        policy, make_reference(policy), value, rollout.tokens, temperature=temperature, microbatch_size=read_by
     )
     rewards = torch.randn(rollout.tokens.response_mask.shape, generator=torch.Generator().manual_seed(0))
     scored = ScoredRollout(rollout, rewards * rollout.tokens.response_mask, torch.zeros(8, dtype=torch.bool), {}, {})

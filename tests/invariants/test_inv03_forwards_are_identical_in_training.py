@@ -7,7 +7,9 @@ from rl_client.training.config import GenerationSettings, TrainConfig
 from rl_client.training.ppo_state import build_state
 
 
-def test_dropout_is_off_in_everything_that_ppo_trains(policy_dir, prompts_file, tmp_path, tokenizer, prompts):
+def test_dropout_is_off_in_everything_that_ppo_trains(
+    policy_dir, prompts_file, tmp_path, tokenizer, prompts, network_settings
+):
     config = TrainConfig.model_validate(
         {
             "output": tmp_path / "run",
@@ -15,6 +17,7 @@ def test_dropout_is_off_in_everything_that_ppo_trains(policy_dir, prompts_file, 
             "prompts": prompts_file,
             "service": {"url": "http://reward"},
             "rewards": [{"model": "a"}],
+            **network_settings,
             "ppo": {"steps": 1, "prompts_per_step": 2, "minibatch_size": 2},
         }
     )

@@ -10,9 +10,9 @@ from rl_client.rollout.generate import generate
 from rl_client.rollout.stages import ScoredRollout
 from rl_client.training.config import GenerationSettings, PpoSettings
 from rl_client.training.experience import estimate, make_train_batch
-from rl_client.training.models import freeze_copy
 from rl_client.training.optim import make_adamw
 from rl_client.training.ppo_step import Trainee, accumulate_gradients, ppo_update
+from rl_client.training.reference import make_reference
 
 PPO = PpoSettings(steps=1, prompts_per_step=4, minibatch_size=8, learning_rate=1e-3)
 EOS = 1
@@ -56,7 +56,7 @@ def test_a_whole_step_on_odd_responses(policy, value, pad_is_eos, prompts, logit
     rollout = generate(policy, pad_is_eos, prompts, GenerationSettings(max_new_tokens=3, samples_per_prompt=2), seed=1)
     assert set(rollout.tokens.response_mask.sum(1).tolist()) == lengths
     assert texts is None or set(rollout.texts) == texts
-    found = estimate(policy, freeze_copy(policy), value, rollout.tokens, temperature=1.0, microbatch_size=3)
+    found = estimate(policy, make_reference(policy), value, rollout.tokens, temperature=1.0, microbatch_size=3)
     rewards = 1.0 * rollout.tokens.response_mask
     scored = ScoredRollout(rollout, rewards, torch.zeros(8, dtype=torch.bool), {}, {})
     batch, _ = make_train_batch(scored, rollout.tokens, found, PPO)

@@ -55,7 +55,7 @@ def service_url():
 
 
 @pytest.fixture
-def start(policy_dir, prompts_file, tmp_path, service_url):
+def start(policy_dir, prompts_file, tmp_path, service_url, network_settings):
     """Starts `rl-client train` in a process of its own."""
 
     def start(output: str, *options: str) -> subprocess.Popen[bytes]:
@@ -64,6 +64,7 @@ def start(policy_dir, prompts_file, tmp_path, service_url):
             "threads": 1,
             "device": "cpu",
             "policy": str(policy_dir),
+            **network_settings,
             "prompts": str(prompts_file),
             "service": {"url": service_url},
             "rewards": [{"model": "length"}],

@@ -7,13 +7,16 @@ import torch
 from reward_proto import Granularity, ModelKind
 from rl_client.api.testing import FakeModel, FakeRewardService
 from rl_client.recipes import train_ppo as recipe
-from rl_client.training.config import TrainConfig
+from rl_client.rollout.generate import generate
+from rl_client.training.config import GenerationSettings, TrainConfig
 from rl_client.training.models import load_policy
 
 STEPS = 30
 
 
-def test_the_share_of_good_segments_rises(policy_dir, prompts_file, tmp_path, monkeypatch):
+def test_the_share_of_good_segments_rises(
+    policy_dir, prompts_file, tmp_path, monkeypatch, network_settings, tokenizer, prompts
+):
     """The reward is for each sub-sentence: +1 if it holds the word `good`, -1 if not; a random policy gets about -1."""
     states = []
     build_state = recipe.build_state
@@ -34,6 +37,7 @@ def test_the_share_of_good_segments_rises(policy_dir, prompts_file, tmp_path, mo
             "threads": 1,
             "device": "cpu",
             "policy": policy_dir,
+            **network_settings,
             "prompts": prompts_file,
             "service": {"url": "http://reward"},
             "rewards": [{"model": "good", "shaping": "sign"}],
@@ -57,8 +61,8 @@ def test_the_share_of_good_segments_rises(policy_dir, prompts_file, tmp_path, mo
     assert lines[-1]["explained_variance"] > lines[0]["explained_variance"]
 
     (state,) = states
-    start_policy = load_policy(policy_dir)
-    start = start_policy.state_dict()
-    assert all(torch.equal(tensor, start[name]) for name, tensor in state.reference.state_dict().items())
-    before, after = (policy.network.get_input_embeddings().weight for policy in (start_policy, state.trainee.policy))
-    assert not torch.equal(before, after)
+    start = load_policy(policy_dir).requires_grad_(False)
+    tokens = generate(start, tokenizer, prompts, GenerationSettings(max_new_tokens=6), seed=0).tokens
+    with torch.no_grad():
+        assert torch.equal(state.reference.requires_grad_(False)(tokens), start(tokens))
+        assert not torch.allclose(state.trainee.policy(tokens), start(tokens), atol=0.1)

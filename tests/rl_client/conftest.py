@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rl_client.tiny_models import WORDS, make_config, make_tokenizer
+from tests.rl_client.tiny_models import LORA, WORDS, make_config, make_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +47,21 @@ def policy_dir(tmp_path_factory, init_dir, tokenizer) -> Path:
 
 
 @pytest.fixture
-def policy(policy_dir):
+def network_settings(family) -> dict:
+    """What a run's settings say of the policy, beside its directory."""
+    return {"lora": {"rank": 4, "alpha": 8}} if family.endswith(LORA) else {}
+
+
+@pytest.fixture
+def policy(policy_dir, network_settings):
     """The random policy, loaded afresh."""
     from rl_client.training.models import load_policy
+    from rl_client.training.settings_models import NetworkSettings
 
-    return load_policy(policy_dir)
+    model = load_policy(policy_dir)
+    if (lora := NetworkSettings(**network_settings).lora) is not None:
+        model.add_adapter(lora, seed=0)
+    return model
 
 
 @pytest.fixture

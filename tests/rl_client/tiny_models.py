@@ -70,13 +70,15 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SEQ2SEQ = ("t5", "bart")
 CAUSAL = ("gpt2", "llama", "qwen2")
+LORA = "_lora"
+"""Ends the name of a family whose policies have an adapter."""
 
 
 def make_config(family: str) -> Any:
     """A configuration of `CONFIGS`."""
     import transformers
 
-    name, settings = CONFIGS[family]
+    name, settings = CONFIGS[family.removesuffix(LORA)]
     return getattr(transformers, name)(**IDS, **settings)
 
 
@@ -104,3 +106,29 @@ def make_policy(family: str, seed: int = 0) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return PolicyModel(auto.from_config(make_config(family)).eval())
+
+
+def make_batch() -> Any:
+    """Two prompts of unlike length, three responses: the first prompt has two of them."""
+    import torch
+
+    from rl_client.rollout.stages import TokenBatch
+
+    return TokenBatch(
+        prompt_ids=torch.tensor([[4, 5, 6, 1], [7, 1, 0, 0]]),
+        prompt_mask=torch.tensor([[True] * 4, [True, True, False, False]]),
+        prompt_index=torch.tensor([0, 1, 0]),
+        response_ids=torch.tensor([[3, 4, 1], [5, 1, 0], [1, 0, 0]]),
+        response_mask=torch.tensor([[True] * 3, [True, True, False], [True, False, False]]),
+    )
+
+
+def stir(model: Any, scale: float = 0.3) -> None:
+    """Add noise to every parameter that learns."""
+    import torch
+
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(scale * torch.randn(parameter.shape, generator=generator))

@@ -5,11 +5,10 @@ import torch
 from transformers import GenerationConfig
 
 from rl_client.errors import ModelFilesError
-from rl_client.rollout.stages import TokenBatch
 from rl_client.training.causal_reader import CausalReader
 from rl_client.training.reader import check_seam, make_reader, read_logits, recompute_activations
 from rl_client.training.seq2seq_reader import Seq2SeqReader
-from tests.rl_client.tiny_models import CAUSAL, EOS, PAD, SEQ2SEQ, make_policy
+from tests.rl_client.tiny_models import CAUSAL, EOS, PAD, SEQ2SEQ, make_batch, make_policy
 
 PAIRS = (((4, 5, 6, 1), (3, 4, 1)), ((7, 1), (5, 1)), ((4, 5, 6, 1), (1,)))
 
@@ -21,14 +20,8 @@ def policy(request):
 
 @pytest.fixture
 def tokens():
-    """`PAIRS` in one batch: two prompts of unlike length, the first with two responses."""
-    return TokenBatch(
-        prompt_ids=torch.tensor([[4, 5, 6, 1], [7, 1, 0, 0]]),
-        prompt_mask=torch.tensor([[True] * 4, [True, True, False, False]]),
-        prompt_index=torch.tensor([0, 1, 0]),
-        response_ids=torch.tensor([[3, 4, 1], [5, 1, 0], [1, 0, 0]]),
-        response_mask=torch.tensor([[True] * 3, [True, True, False], [True, False, False]]),
-    )
+    """`PAIRS` in one batch."""
+    return make_batch()
 
 
 def plain_logits(network, prompt, response):
