@@ -16,6 +16,7 @@ class SharedValueModel(ValueModel):
     part of this model, of its optimizer or of its checkpoints.
     """
 
+    shares_trunk = True
     _policy: PolicyModel
 
     def __init__(self, policy: PolicyModel) -> None:

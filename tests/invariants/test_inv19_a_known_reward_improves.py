@@ -58,7 +58,8 @@ def test_the_share_of_good_segments_rises(
     shares = [line["reward/good"] for line in lines]
     assert sum(shares[:3]) / 3 < 0.5
     assert sum(shares[-3:]) / 3 > 0.9
-    assert lines[-1]["explained_variance"] > lines[0]["explained_variance"]
+    variances = [line["explained_variance"] for line in lines]  # of returns that end up alike, so the best counts
+    assert max(variances) > variances[0] + 0.1
 
     (state,) = states
     start = load_policy(policy_dir).requires_grad_(False)
