@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -87,12 +88,15 @@ def _serve(
     policies = settings.fairness.make_policies()
     store = Store(settings.store)
     pool = make_pool(settings.batching)
-    texts = text_sources(settings.models, max_queue_items=limits.max_queue_items, telemetry=metrics, cache=cache)
+    make_texts = partial(
+        text_sources, max_queue_items=limits.max_queue_items, telemetry=metrics, cache=cache, policies=policies
+    )
+    texts = make_texts(settings.models)
 
     def build(model: AnyModelSettings) -> ScoreSource:
         if isinstance(model, ModelSettings):
             return load_source(store, model, limits, settings.batching, pool, metrics, policies, cache)
-        return text_sources([model], max_queue_items=limits.max_queue_items, telemetry=metrics, cache=cache)[0]
+        return make_texts([model])[0]
 
     def check(served: Sequence[ScoreSource]) -> None:
         check_names(served, settings.compat.weights)

@@ -14,6 +14,7 @@ from reward_service.cache.cached_source import CachedSource
 from reward_service.cache.key import KeyMaker
 from reward_service.cache.score_cache import ScoreCache
 from reward_service.config import AnyModelSettings, ModelSettings, read_key
+from reward_service.core.fair_share import JobPolicies
 from reward_service.core.prefix_difference import PrefixDifferenceSource
 from reward_service.core.segmenter_version import segmenter_version
 from reward_service.core.source import ScoreSource
@@ -48,6 +49,7 @@ def text_sources(
     max_queue_items: int,
     telemetry: Telemetry,
     cache: ScoreCache | None = None,
+    policies: JobPolicies | None = None,
 ) -> dict[int, ScoreSource]:
     """The sources of the entries that are not the store's, by their index in `models`; none is started.
 
@@ -60,7 +62,7 @@ def text_sources(
         if isinstance(wanted, ModelSettings):
             continue
         try:
-            made[index] = _source(wanted, max_queue_items, telemetry, cache)
+            made[index] = _source(wanted, max_queue_items, telemetry, cache, policies)
         except _EntryError as error:
             faults.append(f"models[{index}]{error}")
     if faults:
@@ -87,7 +89,13 @@ class _EntryError(Exception):
     """What is wrong with an entry, after the place in it: `.key_env: ...`."""
 
 
-def _source(wanted: TextSettings, max_queue_items: int, telemetry: Telemetry, cache: ScoreCache | None) -> ScoreSource:
+def _source(
+    wanted: TextSettings,
+    max_queue_items: int,
+    telemetry: Telemetry,
+    cache: ScoreCache | None,
+    policies: JobPolicies | None,
+) -> ScoreSource:
     identity = wanted.model_dump(mode="json", exclude=set(wanted.UNVERSIONED))
     if isinstance(wanted, CallableSettings):
         card, reward = _callable(wanted, identity)
@@ -105,6 +113,7 @@ def _source(wanted: TextSettings, max_queue_items: int, telemetry: Telemetry, ca
         batch_items=batch_items,
         max_queue_items=max_queue_items,
         telemetry=telemetry,
+        policies=policies,
     )
     if cache is not None and wanted.cache:
         # The Perspective API gets the response alone.

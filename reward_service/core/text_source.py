@@ -12,11 +12,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from reward_proto.score import Granularity
+from reward_service.core.fair_share import JobPolicies
+from reward_service.core.fair_slots import FairSlots
+from reward_service.core.queue_room import QueueRoom
 from reward_service.core.source import SourceOutcome, check_deadline, or_late, refuse_all, spans_for
 from reward_service.core.telemetry import BatchReport, Telemetry
 from reward_service.core.text_reward import Result, TextReward, check_result
 from reward_service.domain import ItemScore, ModelCard, Segmented, TextItem
-from reward_service.errors import ModelFailedError, OverloadedError, PayloadTooLargeError, ServiceError
+from reward_service.errors import (
+    ModelFailedError,
+    OverloadedError,
+    PayloadTooLargeError,
+    RateLimitedError,
+    ServiceError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +38,7 @@ class _Request:
     """One request, as its scores come in."""
 
     deadline_s: float | None
+    job: str
     results: list[Result | None]
     tokenize_s: float = 0.0
     queue_s: float = 0.0
@@ -54,8 +64,9 @@ class TextSource:
         reward: Gives the scores; closed with the source.
         concurrency: Calls of the reward that may be under way at a time.
         batch_items: Responses of one call. One that fails is made again for each response alone.
-        max_queue_items: Items that may wait for their call.
+        max_queue_items: Items that may wait for their call; see `core.queue_room` for several jobs.
         telemetry: Is told of each call.
+        policies: Weights, priorities and bounds of the jobs; all alike if None.
     """
 
     def __init__(
@@ -67,18 +78,20 @@ class TextSource:
         batch_items: int = 1,
         max_queue_items: int,
         telemetry: Telemetry,
+        policies: JobPolicies | None = None,
     ) -> None:
+        policies = policies or JobPolicies()
         self.cards = (card,)
         self._card = card
         self._reward = reward
         self._concurrency = concurrency
         self._batch_items = batch_items
-        self._max_queue_items = max_queue_items
         self._telemetry = telemetry
-        self._waiting = 0
+        # An item counts as one token: what the texts cost is not known.
+        self._room = QueueRoom(max_queue_items, max_queue_items, policies)
         self._item_s = 0.0
         self._closing = False
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = FairSlots(concurrency, policies)
         self._stop = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -97,7 +110,7 @@ class TextSource:
     @property
     def queue_items(self) -> int:
         """See `core.source.ScoreSource`."""
-        return self._waiting
+        return self._room.items
 
     @property
     def queue_tokens(self) -> int:
@@ -107,12 +120,7 @@ class TextSource:
     @property
     def estimated_wait_s(self) -> float:
         """See `core.source.ScoreSource`."""
-        return self._waiting * self._item_s / self._concurrency
-
-    @property
-    def free_items(self) -> int:
-        """Items that may still be sent."""
-        return self._max_queue_items - self._waiting
+        return self._room.items * self._item_s / self._concurrency
 
     def start(self) -> None:
         """See `core.source.ScoreSource`."""
@@ -132,7 +140,7 @@ class TextSource:
         """See `core.source.ScoreSource`."""
         if not self.alive:
             return SourceOutcome(((self._ended(),),) * len(items))
-        work = asyncio.run_coroutine_threadsafe(self._score(items, deadline_s), self._loop)
+        work = asyncio.run_coroutine_threadsafe(self._score(items, deadline_s, job), self._loop)
         # A caller that leaves cancels its own calls with it.
         return await asyncio.wrap_future(work)
 
@@ -153,20 +161,20 @@ class TextSource:
         await asyncio.gather(*others, return_exceptions=True)
         await self._reward.close()
 
-    async def _score(self, items: Sequence[TextItem], deadline_s: float | None) -> SourceOutcome:
+    async def _score(self, items: Sequence[TextItem], deadline_s: float | None, job: str) -> SourceOutcome:
         try:
-            check_deadline(self.name, self.estimated_wait_s, deadline_s)
+            check_deadline(self.name, self._wait_s(job, len(items)), deadline_s)
         except ServiceError as error:
             return refuse_all(error, len(items), 1)
-        request = _Request(deadline_s, [None] * len(items))
+        request = _Request(deadline_s, job, [None] * len(items))
         groups = self._grouped(request, self._segmented(request, items))
         waiting = sum(len(group.places) for group in groups)
-        if (refusal := self._refusal(waiting)) is not None:
+        if waiting and (refusal := self._refusal(job, waiting)) is not None:
             for group in groups:
                 self._settle(group, [refusal] * len(group.places))
             groups = []
         for group in groups:
-            self._waiting += len(group.places)
+            self._room.add(job, len(group.places), len(group.places))
         tasks = [self._loop.create_task(self._call(group)) for group in groups]
         self._calls.update(tasks)
         for task in tasks:
@@ -202,20 +210,29 @@ class TextSource:
         chunks = [segmented[first : first + size] for first in range(0, len(segmented), size)]
         return [_Group(request, [place for place, _ in chunk], [one for _, one in chunk]) for chunk in chunks]
 
-    def _refusal(self, items: int) -> ServiceError | None:
+    def _refusal(self, job: str, items: int) -> ServiceError | None:
         if self._closing:
             return self._ended()
-        if items > self._max_queue_items:
-            return PayloadTooLargeError(f"{items} inputs are more than the queue's {self._max_queue_items}")
-        if items > self.free_items:
-            return OverloadedError("the queue is full", retry_after_s=self.estimated_wait_s, model=self.name)
+        try:
+            self._room.check(job, items, items)
+        except (OverloadedError, RateLimitedError) as error:
+            error.retry_after_s = self._wait_s(job, items)
+            error.details.setdefault("model", self.name)
+            return error
+        except PayloadTooLargeError as error:
+            return error
         return None
+
+    def _wait_s(self, job: str, items: int) -> float:
+        """How long a job's further items wait for what is before them, at its share."""
+        before = self._room.tokens_until_done(job, items) - items
+        return before * self._item_s / self._concurrency
 
     async def _call(self, group: _Group) -> None:
         """Wait for a slot, call the reward, settle the group's places; late ones are left empty."""
         timeout = asyncio.timeout_at(group.request.deadline_s)  # The loop's clock is the monotonic one.
         try:
-            async with timeout, self._slots:
+            async with timeout, self._slots.slot(group.request.job, len(group.places)):
                 self._leaves_queue(group)
                 await self._score_group(group)
         except TimeoutError:
@@ -231,7 +248,7 @@ class TextSource:
     def _leaves_queue(self, group: _Group) -> None:
         if group.waits:
             group.waits = False
-            self._waiting -= len(group.places)
+            self._room.remove(group.request.job, len(group.places), len(group.places))
 
     async def _score_group(self, group: _Group) -> None:
         begin_s = time.monotonic()

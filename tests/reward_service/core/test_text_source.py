@@ -98,9 +98,9 @@ class Rig:
         self.source = TextSource(card, self.reward, telemetry=self.telemetry, **given)
         self.source.start()
 
-    async def score(self, *texts: str, timeout_s: float | None = None) -> SourceOutcome:
+    async def score(self, *texts: str, timeout_s: float | None = None, job: str = "") -> SourceOutcome:
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        return await self.source.score([TextItem("", text) for text in texts], deadline_s)
+        return await self.source.score([TextItem("", text) for text in texts], deadline_s, job)
 
     def results(self, *texts: str) -> list[Result]:
         return only(asyncio.run(self.score(*texts)))
@@ -214,7 +214,6 @@ def test_a_full_queue_refuses_in_place_and_tells_when_to_come_back(make_rig: Cal
         await rig.until(lambda: rig.reward.under_way == 1)
         waiting = asyncio.create_task(rig.score("b", "c"))
         await rig.until(lambda: rig.source.queue_items == 2)
-        assert rig.source.free_items == 0
         (refused,) = only(await rig.score("d"))
         assert isinstance(refused, OverloadedError)
         assert refused.retry_after_s is not None
@@ -303,9 +302,27 @@ def test_telemetry_is_told_of_each_call(make_rig: Callable[..., Rig]) -> None:
 def test_the_wait_is_estimated_from_the_speed_of_past_calls(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(concurrency=2)
     assert rig.source.estimated_wait_s == 0.0
-    rig.source._item_s, rig.source._waiting = 3.0, 4
+    rig.source._item_s = 3.0
+    rig.source._room.add("flood", 4, 4)
     assert rig.source.estimated_wait_s == 6.0  # 4 items of 3 s, two at a time.
-    rig.source._waiting = 0
+    rig.source._room.remove("flood", 4, 4)
+
+
+def test_a_job_gets_its_turn_beside_one_that_floods(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(concurrency=1)
+
+    async def scenario() -> None:
+        held = asyncio.create_task(rig.score("hold"))
+        await rig.until(lambda: rig.reward.under_way == 1)
+        flood = asyncio.create_task(rig.score("f0", "f1", "f2", "f3", job="flood"))
+        await rig.until(lambda: rig.source.queue_items == 4)
+        light = asyncio.create_task(rig.score("l0", "l1", job="light"))
+        await rig.until(lambda: rig.source.queue_items == 6)
+        rig.reward.released.set()
+        await asyncio.gather(held, flood, light)
+
+    asyncio.run(scenario())
+    assert [call[0] for call in rig.reward.calls[1:]] == ["f0", "l0", "f1", "l1", "f2", "f3"]
 
 
 def test_the_reward_knows_the_request_that_it_works_for() -> None:
