@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from rl_client.evaluation.commands import compare, evaluate
 from rl_client.offline.commands import score
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train policies on dense rewards from a service.")
@@ -12,7 +13,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train polici
 EXIT_FAILED = 1
 """Exit status of a run that could not start or go on; the reason is on stderr."""
 
-app.command()(score)
+for command in (score, evaluate, compare):
+    app.command()(command)
 
 ConfigPath = Annotated[Path, typer.Option("--config", help="YAML settings; docs/training.md explains each.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output folder.")]
@@ -58,22 +60,6 @@ def train(config: ConfigPath, resume: Resume = False) -> None:
         raise _fail(error) from error
     if not finished:
         raise typer.Exit(EXIT_INTERRUPTED)
-
-
-@app.command()
-def evaluate(config: ConfigPath) -> None:
-    """Sample a policy and, where a service is given, score its responses."""
-    from rl_client.api import RewardClientError
-    from rl_client.errors import TrainingError
-    from rl_client.training.config import EvaluateConfig, load_config
-
-    try:
-        settings = load_config(config, EvaluateConfig)
-        from rl_client.evaluation.sample import evaluate_policy
-
-        evaluate_policy(settings)
-    except (TrainingError, RewardClientError) as error:
-        raise _fail(error) from error
 
 
 @app.command("convert-gguf")
