@@ -33,6 +33,7 @@ CONNECT_TIMEOUT_S = 5.0
 DEADLINE_SHARE = 0.9
 """The service is told this share of the time-out as its deadline, so that its answer has time to travel."""
 KEPT_LATENCIES = 10_000
+MAX_RUN_CHARS = 256
 NO_RETRIES = RetryPolicy(retry_for_s=0.0)
 
 
@@ -43,6 +44,7 @@ class _Client(ABC):
         base_url: Where the service listens, such as `http://127.0.0.1:8000`.
         api_key: Sent as `Authorization: Bearer`, where the service asks for keys.
         client_job: Names the training job, for the service's fairness, quotas and metrics.
+        client_run: Names the job's run, for the service's ledger: at most 256 printable characters.
         timeout_s: Bound of one attempt, from sending to the whole reply; the service is told 0.9 of it as its deadline.
         retry: When to ask again; see `RetryPolicy`.
         max_items_per_request: Larger batches are split; at most the service's `max_items`.
@@ -62,6 +64,7 @@ class _Client(ABC):
         *,
         api_key: str | None = None,
         client_job: str | None = None,
+        client_run: str | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retry: RetryPolicy = RetryPolicy(),
         max_items_per_request: int = DEFAULT_MAX_ITEMS,
@@ -86,11 +89,15 @@ class _Client(ABC):
         self.pins = {name: Pin(*pin) for name, pin in (pins or {}).items()}
         self._rng = rng or random.Random()
         self._latencies_s: deque[float] = deque(maxlen=KEPT_LATENCIES)
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        headers: dict[str, str | bytes] = {"Content-Type": "application/json", "Accept": "application/json"}
         if api_key is not None:
             headers["Authorization"] = f"Bearer {api_key}"
         if client_job is not None:
             headers["X-Client-Job"] = client_job
+        if client_run is not None:
+            if not (0 < len(client_run) <= MAX_RUN_CHARS and client_run.isprintable()):
+                raise ValueError(f"client_run must have 1 to {MAX_RUN_CHARS} printable characters, not {client_run!r}")
+            headers["X-Client-Run"] = client_run.encode()  # Names of runs are names of folders: any letters.
         self._http_options: dict[str, Any] = {
             "base_url": url,
             "headers": headers,
@@ -118,7 +125,7 @@ class _Client(ABC):
         return Retries(policy or self.retry, self._rng, time.monotonic)
 
     def _score_exchanges(
-        self, items: Sequence[ScoreItem], models: Sequence[str] | None, return_logits: bool
+        self, items: Sequence[ScoreItem], models: Sequence[str] | None, return_logits: bool, step: int | None
     ) -> list[Exchange[list[ItemResult]]]:
         references, pins = resolve_models(models, self.pins)
         call = ScoreCall(
@@ -129,6 +136,7 @@ class _Client(ABC):
             policy=self.retry,
             rng=self._rng,
             on_latency=self._latencies_s.append,
+            headers={} if step is None else {"X-Client-Step": str(step)},
         )
         requests = split_items(encode_items(items), self.max_items_per_request, self.max_request_bytes)
         return [score_exchange(call, request) for request in requests]
@@ -155,7 +163,12 @@ class RewardClient(_Client):
         self._http.close()
 
     def score(
-        self, items: Sequence[ScoreItem], models: Sequence[str] | None = None, *, return_logits: bool = False
+        self,
+        items: Sequence[ScoreItem],
+        models: Sequence[str] | None = None,
+        *,
+        return_logits: bool = False,
+        step: int | None = None,
     ) -> list[ItemResult]:
         """Score each item with each model.
 
@@ -163,6 +176,7 @@ class RewardClient(_Client):
             items: Any number; large batches are split. One without an id is named by its index.
             models: `name`, `name@alias` or `name@version`; when None the pinned ones, or all loaded ones without pins.
             return_logits: Whether each segment carries the model's raw outputs.
+            step: The step of the run that they are for, for the service's ledger; from 0 on.
 
         Returns:
             One result for each item, in order. A score that could not be given carries its `error`; it is never 0.
@@ -171,7 +185,7 @@ class RewardClient(_Client):
             ValueError: If `models` is empty or names a model twice.
             RewardClientError: If a request could not be answered; see `rl_client.api.errors`.
         """
-        exchanges = self._score_exchanges(items, models, return_logits)
+        exchanges = self._score_exchanges(items, models, return_logits, step)
         if self.max_concurrency == 1 or len(exchanges) < 2:
             return join_results([self._run(exchange) for exchange in exchanges])
         with ThreadPoolExecutor(min(self.max_concurrency, len(exchanges))) as pool:
@@ -234,7 +248,12 @@ class AsyncRewardClient(_Client):
         await self._http.aclose()
 
     async def score(
-        self, items: Sequence[ScoreItem], models: Sequence[str] | None = None, *, return_logits: bool = False
+        self,
+        items: Sequence[ScoreItem],
+        models: Sequence[str] | None = None,
+        *,
+        return_logits: bool = False,
+        step: int | None = None,
     ) -> list[ItemResult]:
         """See `RewardClient.score`."""
         free = asyncio.Semaphore(self.max_concurrency)
@@ -244,7 +263,8 @@ class AsyncRewardClient(_Client):
                 return await self._run(exchange)
 
         tasks = [
-            asyncio.ensure_future(run(exchange)) for exchange in self._score_exchanges(items, models, return_logits)
+            asyncio.ensure_future(run(exchange))
+            for exchange in self._score_exchanges(items, models, return_logits, step)
         ]
         try:
             return join_results(await asyncio.gather(*tasks))

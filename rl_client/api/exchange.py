@@ -8,8 +8,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Generator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -46,6 +46,7 @@ class Attempt:
     request_id: str
     content: bytes | None = None
     delay_s: float = 0.0
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def _send_sync(attempt: Attempt, http: httpx.Client, timeout_s: float) -> RawRep
     if attempt.delay_s:
         time.sleep(attempt.delay_s)
     body = _Body(timeout_s)
-    headers = {"X-Request-Id": attempt.request_id}
+    headers = {**attempt.headers, "X-Request-Id": attempt.request_id}
     with http.stream(attempt.method, attempt.path, content=attempt.content, headers=headers) as response:
         for chunk in response.iter_bytes():
             body.add(chunk)
@@ -183,7 +184,7 @@ async def _send_async(attempt: Attempt, http: httpx.AsyncClient, timeout_s: floa
     if attempt.delay_s:
         await asyncio.sleep(attempt.delay_s)
     body = _Body(timeout_s)
-    headers = {"X-Request-Id": attempt.request_id}
+    headers = {**attempt.headers, "X-Request-Id": attempt.request_id}
     async with http.stream(attempt.method, attempt.path, content=attempt.content, headers=headers) as response:
         async for chunk in response.aiter_bytes():
             body.add(chunk)

@@ -44,6 +44,7 @@ class ScoreCall:
         policy: When to ask again.
         rng: Source of jitter.
         on_latency: Told the seconds from the first sending of each request to its checked answer.
+        headers: Sent with every request.
     """
 
     references: Mapping[str, str] | None
@@ -54,6 +55,7 @@ class ScoreCall:
     rng: random.Random
     on_latency: Callable[[float], None]
     clock: Callable[[], float] = field(default=time.monotonic)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def resolve_models(
@@ -206,7 +208,8 @@ def _ask(
     retries: Retries,
     delay_s: float = 0.0,
 ) -> Exchange[list[ItemResult]]:
-    attempt = Attempt("POST", SCORE_PATH, uuid.uuid4().hex, _request_content(call, items, references), delay_s)
+    content = _request_content(call, items, references)
+    attempt = Attempt("POST", SCORE_PATH, uuid.uuid4().hex, content, delay_s, call.headers)
     started_s = call.clock() + delay_s
     raw = yield from request_with_retries(attempt, retries)
     reply = parse_reply(ScoreReply, raw.content)

@@ -51,7 +51,9 @@ def evaluate_policy(config: EvaluateConfig, *, transport: httpx.BaseTransport | 
     with ExitStack() as stack:
         scorer = None
         if config.service is not None or config.rewards:
-            scorer = stack.enter_context(open_scorer(config.service, config.rewards, transport=transport))
+            scorer = stack.enter_context(
+                open_scorer(config.service, config.rewards, transport=transport, output=config.output)
+            )
         progress = stack.enter_context(ProgressReport("evaluate", start_step=0, steps=len(prompts), shown=()))
         file = stack.enter_context(draft.open("w", encoding="utf-8"))
         done = 0

@@ -58,7 +58,9 @@ def train_ppo(config: TrainConfig, *, resume: bool, transport: httpx.BaseTranspo
     if run.is_finished(config.ppo.steps):
         return True
     use_threads(config.threads)
-    with open_scorer(config.service, config.rewards, penalties=config.penalties, transport=transport) as scorer:
+    with open_scorer(
+        config.service, config.rewards, penalties=config.penalties, transport=transport, output=config.output
+    ) as scorer:
         state = build_state(config, pick_device(config.device), scorer.versions)
         if run.checkpoint is not None:
             restore_state(state, run.checkpoint)
@@ -137,7 +139,7 @@ def _take_step(
             seed=derive_seed(config.seed, "generate", step),
         )
     timer.lap("generate_s")
-    scoring = background.submit(scorer.score, rollout)  # the models' forwards run meanwhile
+    scoring = background.submit(scorer.score, rollout, step)  # the models' forwards run meanwhile
     tokens = rollout.tokens.to(state.device)
     with state.precision:
         estimates = estimate(

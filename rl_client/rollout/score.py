@@ -5,12 +5,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import torch
 
 from reward_proto import ErrorCode, ItemResult, ModelInfo, ModelScore, ScoreError, ScoreItem
 from rl_client.api import RetryPolicy, RewardClient
+from rl_client.api.client import MAX_RUN_CHARS
 from rl_client.api.errors import ApiStatusError
 from rl_client.errors import TooManyFailedScoresError
 from rl_client.rollout.local_rewards import RUNTIME, LocalReward
@@ -30,22 +32,31 @@ With any other code it is the service that is at fault, or the request, and the 
 DEFAULT_FAILED_SHARE = ServiceSettings.model_fields["max_failed_share"].default
 
 
-def open_client(service: ServiceSettings, transport: httpx.BaseTransport | None = None) -> RewardClient:
+def open_client(
+    service: ServiceSettings, transport: httpx.BaseTransport | None = None, output: Path | None = None
+) -> RewardClient:
     """The client that the settings describe.
 
     Args:
         service: Where the service is and how patiently it is asked.
         transport: An httpx transport in place of the network.
+        output: The run's folder, whose path as it is given names the run in the service's ledger.
     """
     return RewardClient(
         service.url,
         api_key=service.api_key,
         client_job=service.client_job,
+        client_run=None if output is None else _run_name(output),
         timeout_s=service.timeout_s,
         retry=RetryPolicy(retry_for_s=service.retry_for_s),
         max_items_per_request=service.max_items_per_request,
         transport=transport,
     )
+
+
+def _run_name(output: Path) -> str:
+    """The end of the path that a header may hold."""
+    return "".join(character if character.isprintable() else "?" for character in str(output))[-MAX_RUN_CHARS:]
 
 
 @contextmanager
@@ -55,10 +66,11 @@ def open_scorer(
     *,
     penalties: PenaltySettings = PenaltySettings(),
     transport: httpx.BaseTransport | None = None,
+    output: Path | None = None,
 ) -> "Iterator[RewardScorer]":
     """The scorer that the settings describe, connected where there is a service; see `RewardScorer`."""
     with ExitStack() as stack:
-        client = None if service is None else stack.enter_context(open_client(service, transport))
+        client = None if service is None else stack.enter_context(open_client(service, transport, output))
         share = DEFAULT_FAILED_SHARE if service is None else service.max_failed_share
         yield RewardScorer(client, rewards, max_failed_share=share, penalties=penalties)
 
@@ -108,7 +120,7 @@ class RewardScorer:
         served = {name: f"{info.version} {info.runtime}" for name, info in self.models.items()}
         return served | {reward.name: f"{reward.version} {RUNTIME}" for reward in self._local}
 
-    def score(self, rollout: Rollout) -> ScoredRollout:
+    def score(self, rollout: Rollout, step: int | None = None) -> ScoredRollout:
         """Score every response by every source and put the rewards on its tokens.
 
         A response that some source gave no score for, after the client's retries, is marked failed and has no rewards.
@@ -118,10 +130,10 @@ class RewardScorer:
             TooManyFailedScoresError: If more than `max_failed_share` of the responses failed.
         """
         start = time.perf_counter()
-        scored = self.place(rollout, self.request(rollout))
+        scored = self.place(rollout, self.request(rollout, step))
         return replace(scored, score_s=time.perf_counter() - start)
 
-    def request(self, rollout: Rollout) -> list[ItemResult]:
+    def request(self, rollout: Rollout, step: int | None = None) -> list[ItemResult]:
         """Every source's scores of every response, in order: of the service and, meanwhile, of the functions.
 
         Raises:
@@ -134,10 +146,10 @@ class RewardScorer:
             item = ScoreItem(id=f"{prompt.id}/{row}", prompt=prompt.text, response=text, fields=dict(prompt.fields))
             items.append(item)
         if not self._local:
-            return self._ask(items)
+            return self._ask(items, step)
         with ThreadPoolExecutor(len(self._local), thread_name_prefix="local-rewards") as pool:
             running = {reward.name: pool.submit(reward.score, rollout) for reward in self._local}
-            results = self._ask(items)
+            results = self._ask(items, step)
             local = {name: scores.result() for name, scores in running.items()}
         return [
             ItemResult(id=result.id, scores={**result.scores, **{name: scores[row] for name, scores in local.items()}})
@@ -165,7 +177,7 @@ class RewardScorer:
             sources=sources,
         )
 
-    def _ask(self, items: Sequence[ScoreItem]) -> list[ItemResult]:
+    def _ask(self, items: Sequence[ScoreItem], step: int | None) -> list[ItemResult]:
         """The service's scores. A request that it refuses for its scores' sake is an error of each of those scores."""
         if self._client is None or not self._references:
             return [ItemResult(id=item.id or "", scores={}) for item in items]
@@ -174,7 +186,7 @@ class RewardScorer:
         for start in range(0, len(items), size):
             part = items[start : start + size]
             try:
-                results += self._client.score(part, list(self._references))
+                results += self._client.score(part, list(self._references), step=step)
             except ApiStatusError as error:
                 if error.code is None or error.code not in REFUSED_SCORES:
                     raise

@@ -14,7 +14,7 @@ from rl_client.rollout.stages import Rollout, ScoredRollout
 class Scorer(Protocol):
     """What a stream needs of a scorer; see `RewardScorer`."""
 
-    def request(self, rollout: Rollout) -> list[ItemResult]:
+    def request(self, rollout: Rollout, step: int | None = None) -> list[ItemResult]:
         """Scores of every response, in order."""
         ...
 
@@ -34,14 +34,16 @@ class Submit(Protocol):
 class ScoreStream:
     """The scores of one rollout: parts are sent as they are sampled, answers put in the order of the responses."""
 
-    def __init__(self, scorer: Scorer, submit: Submit) -> None:
+    def __init__(self, scorer: Scorer, submit: Submit, step: int | None = None) -> None:
         """Nothing is sent yet.
 
         Args:
             scorer: Asked for each part.
             submit: Has the asking done.
+            step: Which step of the run the rollout is for; told to the service.
         """
         self._scorer = scorer
+        self._step = step
         self._submit = submit
         self._asked: list[tuple[tuple[int, ...], Future[list[ItemResult]]]] = []
         self._begun_s: float | None = None
@@ -85,6 +87,6 @@ class ScoreStream:
         return replace(scored, score_s=asking_s + placing_s)
 
     def _ask(self, part: Rollout) -> list[ItemResult]:
-        results = self._scorer.request(part)
+        results = self._scorer.request(part, self._step)
         self._answered_s = time.perf_counter()
         return results

@@ -429,3 +429,36 @@ def test_a_connection_error_is_one_of_ours() -> None:
     service.fail_next(httpx.ConnectError("refused"))
     with pytest.raises(ApiConnectionError, match="refused"):
         sync_score(service, ITEMS[:1], retry=RetryPolicy(retry_for_s=0.0))
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_run_and_step_are_told(service: FakeRewardService, is_async: bool) -> None:
+    seen: list[httpx.Headers] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers)
+        return service.transport.handle_request(request)
+
+    options: dict[str, Any] = {"transport": httpx.MockTransport(answer), "client_job": "job", "client_run": "runs/käse"}
+
+    async def score() -> None:
+        async with AsyncRewardClient(URL, **options) as client:
+            await client.score(ITEMS[:1], step=0)
+            await client.score(ITEMS[:1])
+
+    if is_async:
+        asyncio.run(score())
+    else:
+        with RewardClient(URL, **options) as client:
+            client.score(ITEMS[:1], step=0)
+            client.score(ITEMS[:1])
+    assert [headers.get("X-Client-Step") for headers in seen] == ["0", None]
+    for headers in seen:
+        assert dict(headers.raw)[b"X-Client-Run"] == "runs/käse".encode()
+        assert headers["X-Client-Job"] == "job"
+
+
+@pytest.mark.parametrize("run", ["", "a\nb", "x" * 257])
+def test_a_run_that_no_header_holds_is_refused(run: str) -> None:
+    with pytest.raises(ValueError, match="client_run"):
+        RewardClient(URL, client_run=run)

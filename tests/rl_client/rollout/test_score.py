@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import httpx
 import pytest
 import torch
 
@@ -8,8 +11,9 @@ from rl_client.api.testing import FakeModel, FakeRewardService
 from rl_client.errors import TooManyFailedScoresError
 from rl_client.rollout.decode import decode_with_offsets
 from rl_client.rollout.prompts import pad_rows
-from rl_client.rollout.score import RewardScorer, open_scorer
+from rl_client.rollout.score import RewardScorer, open_client, open_scorer
 from rl_client.rollout.stages import Prompt, Rollout, TokenBatch
+from rl_client.training.config import ServiceSettings
 from rl_client.training.settings_rewards import PenaltySettings, RewardSettings, Shaping
 
 SPAN = FakeModel(
@@ -184,3 +188,18 @@ def test_versions_name_the_numbers(client):
         "span": "000000000000 fake-fp32",
         "whole": "000000000000 fake-fp32",
     }
+
+
+def test_run_and_step_are_told(service, rollout):
+    told = []
+
+    def answer(request):
+        told.append((request.headers.raw, request.url.path))
+        return service.transport.handle_request(request)
+
+    output = Path("/runs") / ("x" * 300) / "a\nb"
+    with open_client(ServiceSettings(url="http://reward"), httpx.MockTransport(answer), output) as client:
+        RewardScorer(client, REWARDS, max_failed_share=0.0).score(rollout, 7)
+    (headers,) = [dict(raw) for raw, path in told if path == "/v1/score"]
+    assert headers[b"X-Client-Run"].decode() == "x" * 252 + "/a?b"
+    assert headers[b"X-Client-Step"] == b"7"
