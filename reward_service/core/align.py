@@ -1,6 +1,7 @@
 """Logits to scores: for each head one a segment, read where `core.encode` says."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ def _score_head(
         read = logits.astype(np.float64)
     else:
         counts = [len(one.positions) for one in reads]
-        read = _read_tokens(reads, counts, logits)
+        read = _read_tokens(reads, logits)
     finite = np.atleast_1d(np.isfinite(read).all(axis=1))
     read = np.where(finite[:, None], read, 0.0)
     scores, labels = _judge(head, read)
@@ -80,21 +81,49 @@ def _score_head(
     return results
 
 
-def _read_tokens(reads: Sequence[Read], counts: Sequence[int], logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """[B, T, C] logits to [S_total, C]: one token's, or the mean or sum over a segment's own tokens."""
-    rows = np.repeat(np.arange(len(reads)), counts)
-    positions = np.concatenate([one.positions for one in reads])
-    own = [(one.widths, one.divisors) for one in reads if one.widths is not None and one.divisors is not None]
-    if not own:
-        one_each: NDArray[np.float64] = logits[rows, positions].astype(np.float64)
-        return one_each
-    widths, divisors = (np.concatenate(part) for part in zip(*own, strict=True))
-    firsts = np.cumsum(widths) - widths
-    columns = np.arange(int(widths.sum())) + np.repeat(positions - firsts, widths)
-    tokens = logits[np.repeat(rows, widths), columns].astype(np.float64)
-    # `reduceat` cannot take the empty list of a batch of blank responses.
-    added: NDArray[np.float64] = np.add.reduceat(tokens, firsts) / divisors[:, None] if len(widths) else tokens
-    return added
+@dataclass(frozen=True, slots=True)
+class TokenPlaces:
+    """Which of a batch's tokens the segments are read from.
+
+    Attributes:
+        rows: [N] int64 in the batch.
+        columns: [N] int64 in the input.
+        widths: [S] int64, how many of the N tokens are each segment's, in order; one each when absent.
+        divisors: [S] int64, what the sums over them are divided by. There where widths are.
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    widths: NDArray[np.int64] | None = None
+    divisors: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of(cls, rows: Sequence[int], reads: Sequence[Read]) -> "TokenPlaces":
+        """Put together what one head reads of several inputs.
+
+        Args:
+            rows: Places in the batch, one for each of `reads`.
+            reads: Where one head's segments are read, S of them in all.
+        """
+        positions = np.concatenate([read.positions for read in reads])
+        at_rows = np.repeat(np.array(rows, dtype=np.int64), [len(read.positions) for read in reads])
+        own = [(read.widths, read.divisors) for read in reads if read.widths is not None and read.divisors is not None]
+        if not own:
+            return cls(at_rows, positions)
+        widths, divisors = (np.concatenate(part) for part in zip(*own, strict=True))
+        firsts = np.cumsum(widths) - widths
+        columns = np.arange(int(widths.sum())) + np.repeat(positions - firsts, widths)
+        return cls(np.repeat(at_rows, widths), columns, widths, divisors)
+
+
+def _read_tokens(reads: Sequence[Read], logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """[B, T, C] logits to [S, C]: one token's, or the mean or sum over a segment's own tokens."""
+    places = TokenPlaces.of(range(len(reads)), reads)
+    tokens: NDArray[np.float64] = logits[places.rows, places.columns].astype(np.float64)
+    if places.widths is None or places.divisors is None or not len(places.widths):
+        return tokens  # One each; and `reduceat` cannot take the empty list of a batch of blank responses.
+    added: NDArray[np.float64] = np.add.reduceat(tokens, np.cumsum(places.widths) - places.widths)
+    return added / places.divisors[:, None]
 
 
 def _judge(head: Head, read: NDArray[np.float64]) -> tuple[NDArray[np.float64], Sequence[str | None]]:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reward_service.core.align import TokenPlaces
 from reward_service.domain import Read
 
 
@@ -20,19 +21,13 @@ def read_tokens(logits: Tensor, rows: Sequence[int], reads: Sequence[Read]) -> T
     Returns:
         [S, C] float32, in order.
     """
-    positions = np.concatenate([read.positions for read in reads])
-    counts = [len(read.positions) for read in reads]
-    at_rows = np.repeat(np.array(rows, dtype=np.int64), counts)
-    own = [(read.widths, read.divisors) for read in reads if read.widths is not None and read.divisors is not None]
-    if not own:
-        return logits[_on(logits, at_rows), _on(logits, positions)].float()
-    widths, divisors = (np.concatenate(part) for part in zip(*own, strict=True))
-    firsts = np.cumsum(widths) - widths
-    columns = np.arange(int(widths.sum())) + np.repeat(positions - firsts, widths)
-    tokens = logits[_on(logits, np.repeat(at_rows, widths)), _on(logits, columns)].float()
-    segments = _on(logits, np.repeat(np.arange(len(widths)), widths))
-    sums = tokens.new_zeros(len(widths), tokens.shape[-1]).index_add(0, segments, tokens)
-    return sums / _on(logits, divisors)[:, None]
+    places = TokenPlaces.of(rows, reads)
+    tokens = logits[_on(logits, places.rows), _on(logits, places.columns)].float()
+    if places.widths is None or places.divisors is None:
+        return tokens
+    segments = _on(logits, np.repeat(np.arange(len(places.widths)), places.widths))
+    sums = tokens.new_zeros(len(places.widths), tokens.shape[-1]).index_add(0, segments, tokens)
+    return sums / _on(logits, places.divisors)[:, None]
 
 
 def _on(logits: Tensor, numbers: np.ndarray) -> Tensor:
