@@ -1,18 +1,16 @@
 """PPO on dense rewards in one straight line: prompts, generate, score, estimate, update, log, checkpoint."""
 
-from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 
 import httpx
-from transformers import PreTrainedTokenizerBase
 
 from rl_client.api import RewardClientError
 from rl_client.errors import KlLimitError, TooManyFailedScoresError
-from rl_client.rollout.generate import generate
 from rl_client.rollout.prompts import PromptSampler, load_prompts
 from rl_client.rollout.score import RewardScorer, open_scorer
 from rl_client.rollout.seeds import derive_seed
 from rl_client.rollout.stages import ScoredRollout
+from rl_client.training.background import Background
 from rl_client.training.checkpoint import CheckpointWriter, checkpoint_path
 from rl_client.training.config import TrainConfig
 from rl_client.training.experience import estimate, make_train_batch
@@ -31,8 +29,10 @@ from rl_client.training.ppo_state import (
 from rl_client.training.ppo_step import ppo_update
 from rl_client.training.progress import ProgressReport
 from rl_client.training.rollout_metrics import response_metrics, score_metrics
+from rl_client.training.rollout_source import RolloutSource
 from rl_client.training.run_folder import BEST_POLICY_FOLDER, RunFolder, open_run, replace_folder
 from rl_client.training.sample_page import SamplePages
+from rl_client.training.time_table import TimeTable
 from rl_client.training.timing import StepTimer
 from rl_client.training.trackers import open_trackers
 
@@ -84,18 +84,22 @@ def _train(config: TrainConfig, run: RunFolder, state: PpoState, scorer: RewardS
     with (
         MetricLog(run.output, after_step=run.start_step, trackers=trackers) as log,
         ProgressReport("ppo", start_step=run.start_step, steps=steps, shown=SHOWN) as progress,
-        ThreadPoolExecutor(max_workers=1, thread_name_prefix="scoring") as background,
+        TimeTable(progress) as times,
+        Background(config.pipeline.concurrent_requests, "scoring") as scoring,
+        Background(config.pipeline.staleness, "sampling", join=True) as sampling,
         StopSignal() as stop,
     ):
         samples = SamplePages(run.output, config.diagnostics, log)
+        source = RolloutSource(config, state, scorer, tokenizer, sampler, sampling=sampling, scoring=scoring)
         for step in range(run.start_step + 1, steps + 1):
             try:
-                metrics, scored = _take_step(step, config, state, scorer, sampler, tokenizer, background)
+                metrics, scored = _take_step(step, config, state, source)
             except (RewardClientError, TooManyFailedScoresError):
                 checkpoints.save(step - 1)  # nothing was updated since
                 raise
             log.write(step, metrics)
             progress.update(step, metrics)
+            times.add(metrics)
             samples.write_if_due(step, scored)
             state.best.note(metrics)
             kl_limit_reached = state.is_kl_limit_reached(metrics, config.ppo)
@@ -119,31 +123,15 @@ def _train(config: TrainConfig, run: RunFolder, state: PpoState, scorer: RewardS
     return True
 
 
-def _take_step(
-    step: int,
-    config: TrainConfig,
-    state: PpoState,
-    scorer: RewardScorer,
-    sampler: PromptSampler,
-    tokenizer: PreTrainedTokenizerBase,
-    background: Executor,
-) -> tuple[Metrics, ScoredRollout]:
+def _take_step(step: int, config: TrainConfig, state: PpoState, source: RolloutSource) -> tuple[Metrics, ScoredRollout]:
     ppo, temperature, trainee = config.ppo, config.generation.temperature, state.trainee
-    timer = StepTimer()
-    with state.precision:
-        rollout = generate(
-            trainee.policy,
-            tokenizer,
-            sampler.take(step),
-            config.generation,
-            seed=derive_seed(config.seed, "generate", step),
-        )
-    timer.lap("generate_s")
-    scoring = background.submit(scorer.score, rollout, step)  # the models' forwards run meanwhile
-    tokens = rollout.tokens.to(state.device)
+    timer = StepTimer(state.device)
+    sampled = source.take(step)
+    timer.lap("generate_wait_s")
+    tokens = sampled.rollout.tokens.to(state.device)
     with state.precision:
         estimates = estimate(
-            trainee.policy,
+            sampled.policy,
             state.reference,
             trainee.value,
             tokens,
@@ -153,9 +141,11 @@ def _take_step(
             exact_kl_tokens=config.diagnostics.exact_kl_tokens,
         )
     timer.lap("forward_s")
-    scored = state.reward_statistics.normalize(scoring.result())
+    scored = state.reward_statistics.normalize(sampled.scores.collect(sampled.rollout))
     timer.lap("score_wait_s")
     batch, metrics = make_train_batch(scored, tokens, estimates, ppo, state.kl_control)
+    timer.lap("advantage_s")
+    source.advance(step)
     update_policy = step > ppo.value_warmup_steps
     metrics |= ppo_update(
         trainee,
@@ -165,9 +155,10 @@ def _take_step(
         seed=derive_seed(config.seed, "update", step),
         update_policy=update_policy,
         precision=state.precision,
+        timer=timer,
     )
     state.tick(metrics, updated_policy=update_policy)
-    timer.lap("update_s")
-    metrics = score_metrics(scored) | response_metrics(rollout) | metrics
-    metrics |= timer.phases_s | {"step_s": timer.total_s}
-    return metrics, scored
+    timer.lap("update_optimizer_s")
+    metrics = score_metrics(scored) | response_metrics(sampled.rollout) | metrics
+    metrics |= timer.phases_s | {"generate_s": sampled.generate_s, "update_s": timer.sum_s("update_")}
+    return metrics | {"step_s": timer.total_s}, scored

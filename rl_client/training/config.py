@@ -17,6 +17,7 @@ from rl_client.training.settings_checkpoint import CheckpointSettings, TrainChec
 from rl_client.training.settings_diagnostics import DiagnosticsSettings
 from rl_client.training.settings_kl import KlSettings
 from rl_client.training.settings_models import NetworkSettings, PromptFormatSettings, ValueTrunk
+from rl_client.training.settings_pipeline import PipelineSettings
 from rl_client.training.settings_rewards import Normalization, PenaltySettings, RewardSettings, check_rewards
 
 
@@ -179,6 +180,7 @@ class TrainConfig(_ScoredConfig, NetworkSettings):
     penalties: PenaltySettings = PenaltySettings()
     kl: KlSettings = KlSettings()
     generation: GenerationSettings = GenerationSettings()
+    pipeline: PipelineSettings = PipelineSettings()
     ppo: PpoSettings
     checkpoint: TrainCheckpointSettings = TrainCheckpointSettings()
     diagnostics: DiagnosticsSettings = DiagnosticsSettings()

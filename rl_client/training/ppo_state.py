@@ -1,5 +1,6 @@
 """Everything of a PPO run that changes: how it is built, packed into a checkpoint, and restored."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ FREE_SETTINGS = {
     "prompts",
     "gradient_checkpointing",
     "compile",
+    "pipeline",
 }
 """What may differ in a resumed run; the files that the paths name may not."""
 
@@ -66,6 +68,7 @@ class PpoState:
         reward_statistics: Running mean and spread of each source's scores.
         best: The best checkpoint so far.
         kl_overruns: Steps so far whose KL was above `max_kl`.
+        sampler: A copy of the policy that samples while the policy trains; None where rollouts are never stale.
     """
 
     trainee: Trainee
@@ -79,6 +82,7 @@ class PpoState:
     reward_statistics: RewardStatistics
     best: BestCheckpoint
     kl_overruns: int = 0
+    sampler: PolicyModel | None = None
 
     def tick(self, metrics: Metrics, *, updated_policy: bool) -> None:
         """Move the learning rates and the KL coefficient on by a step."""
@@ -108,6 +112,9 @@ def build_state(config: TrainConfig, device: torch.device, versions: dict[str, s
         policy.add_adapter(config.lora, derive_seed(config.seed, "lora", 0))
     policy = policy.to(device)
     reference = make_reference(policy)
+    # Copied before anything is compiled, with an adapter of its own: it computes in another thread. Not frozen, so that
+    # a checkpoint holds the same of it as of the policy.
+    sampler = copy.deepcopy(policy) if config.pipeline.staleness else None
     value = _build_value(config, policy).to(device)
     policy.prepare(config)
     if config.compile:
@@ -132,6 +139,7 @@ def build_state(config: TrainConfig, device: torch.device, versions: dict[str, s
         kl_control=KlControl(config.kl, ppo.kl_coefficient),
         reward_statistics=RewardStatistics(config.rewards),
         best=BestCheckpoint(config.checkpoint.best_metric),
+        sampler=sampler,
     )
 
 
@@ -151,6 +159,7 @@ def pack_state(state: PpoState, config: TrainConfig, digest: str, step: int) -> 
     policy_moments, policy_groups = pack_optimizer(trainee.policy_optimizer)
     value_moments, value_groups = pack_optimizer(trainee.value_optimizer)
     random_tensors, random_state = pack_random()
+    sampler = {} if state.sampler is None else {"sampler": pack_weights(state.sampler)}
     return Checkpoint(
         step=step,
         tensors={
@@ -159,6 +168,7 @@ def pack_state(state: PpoState, config: TrainConfig, digest: str, step: int) -> 
             "policy_optimizer": policy_moments,
             "value_optimizer": value_moments,
             "random": random_tensors,
+            **sampler,
         },
         state={
             "config_digest": digest,
@@ -195,6 +205,8 @@ def restore_state(state: PpoState, checkpoint: Checkpoint) -> None:
     trainee = state.trainee
     unpack_weights(trainee.policy, checkpoint.tensors["policy"])
     unpack_weights(trainee.value, checkpoint.tensors["value"])
+    if state.sampler is not None:
+        unpack_weights(state.sampler, checkpoint.tensors["sampler"])
     unpack_optimizer(
         trainee.policy_optimizer, checkpoint.tensors.get("policy_optimizer", {}), saved["policy_optimizer"]
     )
@@ -232,4 +244,4 @@ def train_digest(config: TrainConfig) -> str:
     settings: dict[str, Any] = config.model_dump(mode="json", exclude=FREE_SETTINGS)
     del settings["ppo"]["steps"]
     files: Mapping[str, str] = file_digests([config.policy, config.prompts, *([config.value] if config.value else [])])
-    return config_digest({**settings, "files": list(files.values())})
+    return config_digest({**settings, "staleness": config.pipeline.staleness, "files": list(files.values())})

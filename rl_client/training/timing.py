@@ -30,3 +30,7 @@ class StepTimer:
     def total_s(self) -> float:
         """Seconds since the step began."""
         return time.perf_counter() - self._start
+
+    def sum_s(self, prefix: str) -> float:
+        """Seconds of all phases whose names begin so."""
+        return sum(seconds for name, seconds in self.phases_s.items() if name.startswith(prefix))

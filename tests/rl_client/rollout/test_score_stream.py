@@ -3,7 +3,6 @@ from concurrent.futures import Future
 
 import pytest
 import torch
-from rl_client.training.background import Background
 
 from reward_proto import Granularity, ModelKind
 from rl_client.api import RetryPolicy, RewardClient
@@ -11,6 +10,7 @@ from rl_client.api.testing import FakeModel, FakeRewardService
 from rl_client.rollout.generate import Delivery, generate
 from rl_client.rollout.score import RewardScorer
 from rl_client.rollout.score_stream import ScoreStream
+from rl_client.training.background import Background
 from rl_client.training.config import GenerationSettings
 from rl_client.training.settings_rewards import RewardSettings
 
@@ -70,7 +70,7 @@ def test_parts_answered_in_any_order_give_the_rewards_of_one_request(policy, tok
 
 
 def test_an_error_ends_the_sampling_that_goes_on(policy, tokenizer, prompts, scorer):
-    def fail(rollout):
+    def fail(rollout, step):
         raise ConnectionError("gone")
 
     scorer.request = fail

@@ -88,6 +88,8 @@ def test_the_digest_follows_what_changes_results(config, policy_dir, tmp_path):
         {"checkpoint": {"every_steps": 1}},
     ]
     assert all(train_digest(config(**change)) == digest for change in same)
+    assert train_digest(config(pipeline={"concurrent_requests": 1, "send_share": 0.5})) == digest
+    assert train_digest(config(pipeline={"staleness": 1})) != digest
     other = [{"seed": 1}, {"value": moved}, {"ppo": ppo | {"gamma": 0.5}}, {"rewards": [{"model": "a", "weight": 2}]}]
     assert all(train_digest(config(**change)) != digest for change in other)
     (moved / "config.json").write_text("{}")
