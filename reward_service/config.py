@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from reward_service.annotate_settings import AnnotateSettings
 from reward_service.cache_settings import CacheSettings
 from reward_service.compat_settings import Compat
 from reward_service.errors import ConfigError
@@ -238,6 +239,7 @@ class ServiceSettings(Section):
         drain: The end.
         compat: The protocols of existing trainers.
         ui: Whether `/ui` shows a page to try the models with.
+        annotate: The page `/annotate`, for people's feedback.
         log_level: Least level that is logged to stderr.
         log_format: Text for people, or one JSON object a line.
         tracing: Traces.
@@ -256,6 +258,7 @@ class ServiceSettings(Section):
     drain: Drain = Drain()
     compat: Compat = Compat()
     ui: bool = False
+    annotate: AnnotateSettings = AnnotateSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     tracing: Tracing = Tracing()

@@ -16,9 +16,10 @@ JOB_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,63}$"
 
 
 class Role(StrEnum):
-    """What a key may do. An admin may score as well."""
+    """What a key may do. An admin may do what the others may."""
 
     SCORE = "score"
+    ANNOTATE = "annotate"
     ADMIN = "admin"
 
 

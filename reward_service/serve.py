@@ -13,6 +13,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from reward_service.annotating import opened_annotations
+from reward_service.annotation.store import AnnotationStore
 from reward_service.cache.cached_source import CachedSource
 from reward_service.cache.key import KeyMaker
 from reward_service.cache.score_cache import ScoreCache
@@ -41,6 +43,7 @@ from reward_service.runtimes.replicas import load_backends
 from reward_service.sources import by_prefix_difference, text_sources
 from reward_service.tracing import start_tracing
 from reward_service.web.access import Access
+from reward_service.web.annotate.routes import make_annotate_router
 from reward_service.web.app import create_app
 from reward_service.web.arrival import BodyArrival, protocol_within
 from reward_service.web.cache_metrics import CacheMetrics
@@ -70,8 +73,9 @@ def serve(settings: ServiceSettings, reread: Callable[[], ServiceSettings] | Non
     with (
         opened_cache(settings.cache, CacheMetrics(metrics.registry)) as cache,
         opened_ledger(settings.ledger, lambda: LedgerMetrics(metrics.registry)) as ledger,
+        opened_annotations(settings.annotate) as annotations,
     ):
-        _serve(settings, reread, metrics, cache, ledger)
+        _serve(settings, reread, metrics, cache, ledger, annotations)
 
 
 def _serve(
@@ -80,6 +84,7 @@ def _serve(
     metrics: Metrics,
     cache: ScoreCache | None,
     ledger: Ledger | None,
+    annotations: AnnotationStore | None,
 ) -> None:
     limits = settings.limits
     access = make_access(settings)
@@ -114,6 +119,7 @@ def _serve(
         compat=settings.compat,
         access=access,
         ui=settings.ui,
+        annotate=make_annotate_router(annotations, settings.annotate, limits.max_body_bytes),
         lineup=lineup,
         tracer=tracer,
         ledger=ledger,

@@ -2,6 +2,7 @@
 
 import typer
 
+from reward_service.cli.annotating import annotations_app
 from reward_service.cli.benching import bench
 from reward_service.cli.exporting import export
 from reward_service.cli.keys import keys_app
@@ -16,6 +17,7 @@ for command in (serve, openapi, split, train, evaluate, export, bench):
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(annotations_app, name="annotations")
 
 
 @app.callback()

@@ -12,11 +12,14 @@ from starlette.datastructures import Headers
 
 from reward_service.errors import ForbiddenError, UnauthenticatedError
 from reward_service.keys import Key, Role, find_key
+from reward_service.web.annotate.page import ANNOTATE_FILES, ANNOTATE_PREFIX
 from reward_service.web.ui.routes import UI_FILES
 
 CLIENT_JOB_HEADER = "X-Client-Job"
 METRICS_PATH = "/metrics"
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/openapi.json", *UI_FILES})
+OPEN_PATHS = frozenset(
+    {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/openapi.json", *UI_FILES, *ANNOTATE_FILES}
+)
 """What probes ask, and what everybody may read: no texts, no scores, no names of jobs."""
 
 _BEARER = "bearer"
@@ -60,14 +63,20 @@ class Access:
         return Caller(key, key.job or named)
 
     def check(self, path: str, caller: Caller) -> None:
-        """Let a caller use an endpoint that scores or tells, or refuse.
+        """Let a caller use an endpoint that scores, tells or takes annotations, or refuse.
 
         Raises:
             UnauthenticatedError: It needs a key.
+            ForbiddenError: The key may not do this.
         """
         is_open = path in OPEN_PATHS or (path == METRICS_PATH and self.open_metrics)
-        if self.keys is not None and caller.key is None and not is_open:
+        if self.keys is None or is_open:
+            return
+        if caller.key is None:
             raise UnauthenticatedError("a valid key is needed: Authorization: Bearer KEY")
+        needed = Role.ANNOTATE if path.startswith(ANNOTATE_PREFIX) else Role.SCORE
+        if not caller.key.allows(needed):
+            raise ForbiddenError(f"this key may not do this: it needs the role {needed}")
 
     def check_admin(self, caller: Caller) -> None:
         """Let a caller change the service, or refuse.

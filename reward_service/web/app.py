@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -37,6 +37,7 @@ def create_app(
     compat: Compat | None = None,
     access: Access | None = None,
     ui: bool = False,
+    annotate: APIRouter | None = None,
     lineup: Lineup | None = None,
     tracer: Tracer | None = None,
     ledger: Ledger | None = None,
@@ -51,6 +52,7 @@ def create_app(
         compat: How the protocols of existing trainers get their one scalar.
         access: Who may call; everybody may score if None.
         ui: Whether `/ui` shows a page to try the models with.
+        annotate: The endpoints of the page on which people annotate, if there is one.
         lineup: Changes what is served; None refuses every change.
         tracer: Makes spans of requests, if there is one.
         ledger: Keeps what was answered, if there is one.
@@ -74,6 +76,8 @@ def create_app(
     )
     if ui:
         app.include_router(make_ui_router())
+    if annotate is not None:
+        app.include_router(annotate)
     for source in scorer.sources:
         metrics.watch(source)
 

@@ -1,7 +1,8 @@
-"""Tiny seeded models in a store: a byte-level BERT for each granularity, exported to ONNX."""
+"""Tiny seeded models in a store: a byte-level BERT for each granularity, exported to ONNX; and headless Chromium."""
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,16 @@ from reward_service.training.export import export
 
 MAX_TOKENS = 1024
 PROCESS_TIMEOUT_S = 60.0
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 
 
@@ -204,3 +215,31 @@ def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     yield start
     for process in started:
         process.kill()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium; the test is skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page that fails the test on any script error, dialog or request to another host."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
+    hosts = r"(blob:)?(http://127\.0\.0\.1:\d+/|data:)"
+    page.on("request", lambda request: re.match(hosts, request.url) or faults.append(request.url))
+    yield page
+    context.close()
+    assert faults == []

@@ -10,6 +10,7 @@ from reward_proto import ErrorReply
 from reward_service.errors import ForbiddenError, UnauthenticatedError
 from reward_service.keys import Key, Role
 from reward_service.web.access import OPEN_PATHS, Access
+from reward_service.web.annotate.page import ANNOTATE_FILES
 from reward_service.web.ui.routes import UI_FILES
 
 ONE = {"items": [{"response": "Yes.", "fields": {"question": "Why?"}}]}
@@ -90,7 +91,7 @@ def locked(make_service: Callable[..., Any]) -> Any:
 
 def test_every_endpoint_but_the_open_ones_asks_for_a_key(locked: Any) -> None:
     paths = locked.request("GET", "/openapi.json").json()["paths"]
-    assert {*paths, "/openapi.json", *UI_FILES} > OPEN_PATHS
+    assert {*paths, "/openapi.json", *UI_FILES, *ANNOTATE_FILES} > OPEN_PATHS
     for path, operations in paths.items():
         for method in operations:
             reply = locked.request(method, path.replace("{name}", "relevance"), json=BODIES.get(path))
