@@ -17,6 +17,15 @@ class FeedbackFormat(StrEnum):
     JSONL = "jsonl"
 
 
+class EvaluateFormat(StrEnum):
+    """How what a model is judged by is written: feedback, or benchmarks of preferences or of steps."""
+
+    QA_FEEDBACK = "qa_feedback"
+    JSONL = "jsonl"
+    PREFERENCES = "preferences"
+    STEPS = "steps"
+
+
 def parse_files(data: Sequence[str]) -> "list[DataFile]":
     """Read `FILE` and `FILE[START:STOP]`.
 

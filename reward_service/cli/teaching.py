@@ -9,7 +9,7 @@ import typer
 
 from reward_service.cli.exporting import StoredRuntime
 from reward_service.cli.faults import FAULTS, fail
-from reward_service.cli.feedback_files import FeedbackFormat, parse_files
+from reward_service.cli.feedback_files import EvaluateFormat, FeedbackFormat, parse_files
 from reward_service.errors import ConfigError
 
 TABLE_WIDTH = 132
@@ -77,14 +77,42 @@ def evaluate(
     store: Annotated[Path, typer.Option(help="Where published versions live.")],
     data: Annotated[list[str], typer.Option(help="Feedback: FILE or FILE[START:STOP], in rows; may be given again.")],
     output: Annotated[Path | None, typer.Option("--json", help="Where to write the figures.")] = None,
-    data_format: Annotated[FeedbackFormat, typer.Option("--format", help="Of the files.")] = FeedbackFormat.QA_FEEDBACK,
+    data_format: Annotated[EvaluateFormat, typer.Option("--format", help="Of the files.")] = EvaluateFormat.QA_FEEDBACK,
     head: Annotated[str | None, typer.Option(help="Of a model of several heads, judge this one.")] = None,
     report: Annotated[Path | None, typer.Option(help="Where to write a page of figures, as HTML.")] = None,
     scores: Annotated[Path | None, typer.Option(help="Where to write every score, as JSONL.")] = None,
     runtime: Annotated[StoredRuntime, typer.Option(help="What computes the scores.")] = StoredRuntime.TORCH,
     threads: Annotated[int, typer.Option(min=1, help="Of the runtime.")] = 1,
+    against: Annotated[
+        list[str] | None, typer.Option(help="On benchmarks, another model to compare with; may be given again.")
+    ] = None,
+    also_runtime: Annotated[
+        list[StoredRuntime] | None, typer.Option(help="On benchmarks, another runtime to compare; may be given again.")
+    ] = None,
 ) -> None:
-    """Judge a published model by held-out feedback, through the code that serves it."""
+    """Judge a published model by held-out feedback or a benchmark, through the code that serves it."""
+    if data_format in (EvaluateFormat.PREFERENCES, EvaluateFormat.STEPS):
+        from reward_service.cli.judging import judge
+
+        runtimes = [one.value for one in (runtime, *(also_runtime or []))]
+        models = [name, *(against or [])]
+        judge(
+            models,
+            store,
+            data,
+            data_format,
+            runtimes,
+            threads=threads,
+            head=head,
+            out=output,
+            report=report,
+            scores=scores,
+        )
+        return
+    if against or also_runtime:
+        fail(
+            ConfigError("--against", ["models and runtimes are compared on benchmarks: --format preferences or steps"])
+        )
     from reward_service.registry.store import Store
     from reward_service.training import evaluate as evaluation
     from reward_service.training.dataset import read_feedback
@@ -94,7 +122,7 @@ def evaluate(
     silence_transformers()
     try:
         files = parse_files(data)
-        feedback = read_feedback(data_format.value, files)
+        feedback = read_feedback(FeedbackFormat(data_format.value).value, files)
         published = Store(store).resolve(name)
         rules = evaluation.published_rules(published) or evaluation.default_rules(published, feedback)
         backend = evaluation.load_backend(published, runtime.value, threads=threads)

@@ -19,7 +19,7 @@ WORST_EXAMPLES = 12
 LENGTH_BINS = 4
 """Segments by length, in bins of about the same number."""
 
-_STYLE = """
+STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:right}
 td:first-child,th:first-child{text-align:left}svg{max-width:31rem;height:auto}
@@ -44,7 +44,7 @@ def write_report(
     title = html.escape(f"{published.name} {published.version}")
     parts = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>",
-        f"<style>{_STYLE}</style><h1>{title}</h1>",
+        f"<style>{STYLE}</style><h1>{title}</h1>",
         f"<p>Held-out feedback, scored by {html.escape(runtime)}. Template: "
         f"<code>{html.escape(published.manifest.template)}</code></p>",
     ]
@@ -84,7 +84,7 @@ def _head(judged: Judged) -> Iterator[str]:
 
 def _metrics_table(judged: Judged) -> str:
     figures = {name: value for name, value in judged.metrics.items() if value is not None}
-    return _table(list(figures), [[f"{value:.4g}" for value in figures.values()]])
+    return table(list(figures), [[f"{value:.4g}" for value in figures.values()]])
 
 
 def _confusion_table(judged: JudgedSegments) -> str:
@@ -99,7 +99,7 @@ def _confusion_table(judged: JudgedSegments) -> str:
         shares = [(is_ok == says_ok).mean(), (~is_ok).mean()]
         rows.append([f"{lengths.min()}-{lengths.max()}", *map(str, counts), *(f"{share:.3f}" for share in shares)])
     names = ["characters", "ok, said ok", "ok, said error", "error, said ok", "error, said error"]
-    return _table([*names, "accuracy", "share of errors"], rows)
+    return table([*names, "accuracy", "share of errors"], rows)
 
 
 def _worst_responses(examples: Sequence[SpanExample], scores: Sequence[ItemScore], ok_label: str) -> Iterator[str]:
@@ -158,7 +158,8 @@ def _coloured(text: str, segments: Sequence[ScoredSpan], classes: Sequence[str])
     return "".join(parts) + html.escape(text[end:])
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows under a head; every cell is a text."""
     header = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{header}</tr>{body}</table>"
