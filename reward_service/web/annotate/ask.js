@@ -21,11 +21,11 @@ export function annotator() {
   return at("name").value.trim();
 }
 
-export async function ask(path, options = {}) {
+export async function ask(path, options = {}, who = annotator()) {
   const headers = { "X-Client-Job": "annotate", ...options.headers };
   const key = at("key").value.trim();
   if (key) headers.Authorization = `Bearer ${key}`;
-  const address = `annotate/api/${path}?${new URLSearchParams({ annotator: annotator() })}`;
+  const address = `annotate/api/${path}?${new URLSearchParams({ annotator: who })}`;
   let reply;
   try {
     const signal = AbortSignal.timeout(TIMEOUT_MS);
@@ -38,9 +38,10 @@ export async function ask(path, options = {}) {
   throw new Refused(reply.status, content?.error?.message ?? `HTTP ${reply.status}`);
 }
 
-export const askJson = async (path, options) => (await ask(path, options)).json();
+export const askJson = async (path, options, who) => (await ask(path, options, who)).json();
 
-// Keeps what is on the page and what is stored the same. One request at a time; the newest content wins.
+// Keeps what is on the page and what is stored the same. One request at a time; the newest content wins. It is stored
+// under the name that was there when the task was opened.
 export class Saver {
   #id;
   #revision;
@@ -48,6 +49,7 @@ export class Saver {
   #running = null;
   #timer = null;
   #show;
+  #who = annotator();
   refused = null;
 
   constructor(id, revision, show) {
@@ -63,9 +65,20 @@ export class Saver {
   // Content to be stored, after a pause in which newer content may take its place.
   put(content, pause_ms = 0) {
     this.#waiting = content;
-    this.#show("saving…");
+    this.#tell();
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.flush(), pause_ms);
+  }
+
+  // Try again what was refused, perhaps for its key.
+  retry() {
+    this.refused = null;
+    return this.flush();
+  }
+
+  #tell() {
+    if (this.refused) this.#show(`not saved: ${this.refused.message}`, true);
+    else this.#show("saving…");
   }
 
   // Store what waits, and tell whether all is stored.
@@ -84,7 +97,7 @@ export class Saver {
     try {
       const headers = { "Content-Type": "application/json" };
       const path = `tasks/${encodeURIComponent(this.#id)}`;
-      this.#revision = (await askJson(path, { method: "PUT", headers, body })).revision;
+      this.#revision = (await askJson(path, { method: "PUT", headers, body }, this.#who)).revision;
       if (this.#waiting === content) this.#waiting = null;
       if (this.#waiting === null) this.#show("saved");
     } catch (error) {
@@ -94,7 +107,7 @@ export class Saver {
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       } else {
         this.refused = error;
-        this.#show(`not saved: ${error.message}`, true);
+        this.#tell();
       }
     } finally {
       this.#running = null;

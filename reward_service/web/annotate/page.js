@@ -40,7 +40,7 @@ function remember() {
 
 async function begin() {
   if (!annotator() && !at("key").value.trim()) return;
-  if (saver && !(await saver.flush())) return;
+  if (saver && !(await saver.retry())) return;
   try {
     const told = await askJson("tasks");
     at("name").value = told.annotator;

@@ -8,6 +8,7 @@ import pytest
 from reward_service.annotation.ledger_rows import read_ledger
 from reward_service.annotation.scored import ModelScore
 from reward_service.errors import ConfigError
+from reward_service.ledger.export import write_parquet
 
 
 def row(model: str, score: float, digest: str = "d1", **changes: Any) -> dict[str, Any]:
@@ -61,3 +62,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     for name in ("b.parquet", "c.parquet"):
         with pytest.raises(ConfigError, match=name):
             read_ledger(tmp_path / name)
+
+
+def test_the_ledgers_own_export_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.parquet"
+    assert write_parquet([row("relevance", 0.2), row("completeness", 1.5)], path, lambda _: None) == 2
+    (found,) = read_ledger(path).responses
+    assert found.scores.keys() == {"relevance@3fa94c01d2be", "completeness@3fa94c01d2be"}

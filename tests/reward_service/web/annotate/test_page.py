@@ -313,3 +313,16 @@ def test_a_key_is_asked_for_and_names_its_annotator(
     assert len(running.kept("anna")[0].feedback.errors) == 1
     assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
     assert "annas" not in page.url
+
+
+def test_work_stays_its_annotators_when_the_name_changes(page: Any, running: Running) -> None:
+    open_page(page, running, "before")
+    page.fill("#corrected", "typed a moment ago")
+    page.fill("#name", "after")
+    page.press("#name", "Tab")
+    page.locator("#place", has_text="1 of 3, new").wait_for()
+    assert page.input_value("#corrected") == ""
+    assert running.kept("before")[0].feedback.corrected_prediction == "typed a moment ago"
+    page.reload()
+    page.locator("#place", has_text="1 of 3").wait_for()
+    assert page.input_value("#name") == "after"
