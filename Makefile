@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo qa-feedback test test-slow lint check clean
+.PHONY: help install demo qa-feedback test test-slow mutations lint check clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -42,6 +42,9 @@ test: $(INSTALLED) ## Run the default tests.
 
 test-slow: $(INSTALLED) ## Run the tests that take minutes.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not gpu"
+
+mutations: $(INSTALLED) ## Put faults into the mathematics, one by one; an invariant must fail for each.
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutations/run.py
 
 lint: $(INSTALLED) ## Lint, types and import rules.
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ class WandbSettings(Settings):
     project: Annotated[str, Field(min_length=1)]
     entity: str | None = None
     name: str | None = None
-    mode: WandbMode = WandbMode.ONLINE
+    mode: WandbMode | None = None
 
 
 class DiagnosticsSettings(Settings):

@@ -65,11 +65,12 @@ class WandbTracker:
             project=settings.project,
             entity=settings.entity,
             name=settings.name,
-            mode=settings.mode.value,
+            mode=None if settings.mode is None else settings.mode.value,
             dir=str(output),
             id=hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:RUN_ID_CHARS],
             resume="allow",
             config=dict(config),
+            settings=wandb.Settings(console="off"),  # the progress bar is no log
         )
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:

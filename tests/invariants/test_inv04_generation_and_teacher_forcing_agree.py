@@ -34,7 +34,11 @@ def test_cached_decoding_and_one_forward_agree(policy, tokenizer, prompts, tempe
     hook.remove()
     mask, _ = mask_after_eos(ids, tokenizer.eos_token_id)
     assert len(made) == ids.shape[1]
-    while_generating = gather_logprobs(torch.stack(made, dim=1), ids, temperature=temperature)
+    distributions = torch.log_softmax(torch.stack(made, dim=1) / temperature, dim=-1)
+    while_generating = distributions.gather(-1, ids[..., None])[..., 0]
     tokens = TokenBatch(prompt_ids, prompt_mask, torch.arange(len(prompts)), ids, mask)
-    teacher_forced = gather_logprobs(policy(tokens), ids, temperature=temperature)
-    torch.testing.assert_close(while_generating[mask], teacher_forced[mask], atol=1e-5, rtol=1e-5)
+    for teacher_forced in (
+        gather_logprobs(policy(tokens), ids, temperature=temperature),
+        policy.logprobs(policy.states(tokens), tokens, temperature=temperature),
+    ):
+        torch.testing.assert_close(while_generating[mask], teacher_forced[mask], atol=1e-5, rtol=1e-5)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from rl_client.algorithms.advantages import compute_gae
 from rl_client.algorithms.token_rewards import kl_penalised_rewards, place_rewards
+from rl_client.rollout.rewards import SegmentReward, SourceRewards, place_on_tokens
 
 LENGTH = 8
 SCORES = {
@@ -43,6 +44,19 @@ def test_weight_zero_equals_leaving_the_model_out(left_out: str) -> None:
     zeroed = token_rewards({**WEIGHTS, left_out: 0.0})
     without = token_rewards({model: weight for model, weight in WEIGHTS.items() if model != left_out})
     assert torch.equal(zeroed, without)
+
+
+def test_the_sources_of_a_rollout_add_up_by_their_weights() -> None:
+    """The same figures as above, on the way that training takes."""
+    sources = [
+        SourceRewards(
+            model,
+            weight,
+            (tuple(SegmentReward(e, 0, 1, s, None, s) for e, s in zip(*SCORES[model], strict=True)),),
+        )
+        for model, weight in WEIGHTS.items()
+    ]
+    torch.testing.assert_close(place_on_tokens(sources, [LENGTH], (1, LENGTH))[0], token_rewards(WEIGHTS))
 
 
 def test_doubled_weights_double_the_returns_where_nothing_else_pays() -> None:

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from rl_client.errors import ConfigError
-from rl_client.training.settings_diagnostics import DiagnosticsSettings
+from rl_client.training.settings_diagnostics import DiagnosticsSettings, WandbSettings
 from rl_client.training.trackers import TensorBoardTracker, WandbTracker, open_trackers
 
 WANDB = DiagnosticsSettings(wandb={"project": "p", "name": "n", "mode": "offline"}, tensorboard=False)
@@ -32,6 +32,9 @@ class FakeWandb:
         self.inits.append(options)
         return self.run
 
+    def Settings(self, **settings):
+        return settings
+
     def Html(self, data, inject):
         return ("html", data, inject)
 
@@ -55,7 +58,7 @@ def test_figures_go_to_a_run_that_can_be_resumed(tmp_path, monkeypatch):
     assert fake.run.finished
     first, second = fake.inits
     assert first == second
-    assert first["resume"] == "allow"
+    assert (first["resume"], first["settings"]) == ("allow", {"console": "off"})
     assert (first["project"], first["name"], first["mode"], first["config"]) == ("p", "n", "offline", {"seed": 3})
     open_trackers(WANDB, tmp_path / "other", {}, after_step=0)
     assert fake.inits[2]["id"] != first["id"]
@@ -68,16 +71,18 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_real_package_offline(tmp_path, monkeypatch):
+@pytest.mark.parametrize("mode", ["offline", None])
+def test_the_real_package_offline(tmp_path, monkeypatch, mode):
     """No network: the run's file holds the figures."""
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    assert WANDB.wandb is not None
-    tracker = WandbTracker(WANDB.wandb, tmp_path, {"seed": 3})
+    tracker = WandbTracker(WandbSettings(project="p", mode=mode), tmp_path, {"seed": 3})
     for step in (1, 2):
         tracker.write(step, {"kl": 0.123456, "reward/a": 1.5})
         tracker.write_page(step, "samples", "<p>page</p>")
     tracker.close()
+    wandb.teardown()  # as at the end of a process: what is still under way is written
     (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     content = file.read_bytes()
     assert b"reward/a" in content
