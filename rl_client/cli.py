@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from rl_client.evaluation.commands import compare, evaluate
+from rl_client.inference.commands import generate
 from rl_client.offline.commands import score
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train policies on dense rewards from a service.")
@@ -13,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train polici
 EXIT_FAILED = 1
 """Exit status of a run that could not start or go on; the reason is on stderr."""
 
-for command in (score, evaluate, compare):
+for command in (score, evaluate, compare, generate):
     app.command()(command)
 
 ConfigPath = Annotated[Path, typer.Option("--config", help="YAML settings; docs/training.md explains each.")]

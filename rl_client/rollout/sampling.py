@@ -65,11 +65,13 @@ class Steering:
         samples: Responses to each prompt.
         processors: What changes the logits before the likeliest token is taken.
         watch: Who is told of each token.
+        written: [P, t] int64 ids with which the responses to each prompt begin, for sampling what comes after.
     """
 
     samples: int = 1
     processors: LogitsProcessorList = field(default_factory=LogitsProcessorList)
     watch: Watch | None = None
+    written: Tensor | None = None
 
     def stopping_criteria(self, skipped_tokens: int) -> StoppingCriteriaList:
         """What `generate` is given to tell of each token; see `EachToken`."""

@@ -39,6 +39,9 @@ class CausalReader:
         """[P * n, T] int64: sampled ids, by Hugging Face `generate` with a key-value cache."""
         ids, mask = align_right(prompt_ids, prompt_mask)
         index = torch.arange(len(ids), device=ids.device).repeat_interleave(steering.samples)
+        if steering.written is not None:
+            ids = torch.cat([ids, steering.written], dim=1)
+            mask = torch.cat([mask, torch.ones_like(steering.written, dtype=torch.bool)], dim=1)
         sequences: Tensor = self._network.generate(
             input_ids=ids[index],
             attention_mask=mask[index].long(),

@@ -222,7 +222,7 @@ class EvaluateConfig(_ScoredConfig):
         return self
 
 
-Config = TypeVar("Config", SftConfig, TrainConfig, EvaluateConfig)
+Config = TypeVar("Config", bound=RuntimeSettings)
 
 
 def load_config(path: Path, kind: type[Config]) -> Config:

@@ -53,15 +53,19 @@ class Seq2SeqReader:
         if cache is None:
             # Given here because generate() would size a cache by the encoder's depth, which may not be the decoder's.
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        begun = torch.full_like(prompt_ids[:, :1], config.decoder_start_token_id)
+        if steering.written is not None:
+            begun = torch.cat([begun, steering.written], dim=1)
         sequences: Tensor = self._network.generate(
             encoder_outputs=BaseModelOutput(source.states),
             attention_mask=source.mask,
+            decoder_input_ids=begun[index],
             generation_config=config,
             past_key_values=cache,
             logits_processor=steering.processors,
-            stopping_criteria=steering.stopping_criteria(1),
+            stopping_criteria=steering.stopping_criteria(begun.shape[1]),
         )
-        return sequences[:, 1:]  # the first is the decoder's start token
+        return sequences[:, begun.shape[1] :]
 
     def save_memory(self) -> None:
         """Let each decoder layer project the encoder's states by itself: a recomputed one would write a cache twice."""

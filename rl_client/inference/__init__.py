@@ -1,0 +1,1 @@
+"""Choosing among sampled texts by the served rewards, without training."""
