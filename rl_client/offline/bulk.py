@@ -1,6 +1,7 @@
 """A file of responses -> the same rows with scores: constant memory, and no row lost or doubled by a kill."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -11,13 +12,13 @@ import httpx
 
 from rl_client.errors import DataError
 from rl_client.offline.chunks import Chunk, ChunkScorer, read_chunks
-from rl_client.offline.parts import Counts, Parts, Plan
+from rl_client.offline.parts import Counts, Parts, Plan, is_made
 from rl_client.offline.progress import RowProgress
 from rl_client.offline.replicas import Connection, Replicas
 from rl_client.offline.reuse import INDEX_FILE, Pins, ReuseIndex
 from rl_client.offline.rows import Columns
-from rl_client.offline.scored_file import is_scored
-from rl_client.offline.sources import PARQUET_SUFFIX, open_source
+from rl_client.offline.scored_file import ScoreSource, is_scored
+from rl_client.offline.sources import PARQUET_SUFFIX, Source, open_source
 from rl_client.training.interrupt import StopSignal
 
 CHUNK_ROWS = 256
@@ -87,7 +88,10 @@ def score_file(settings: BulkSettings, *, transport: httpx.BaseTransport | None 
     with ExitStack() as stack:
         replicas = stack.enter_context(Replicas(settings.connection, transport))
         source = open_source(settings.data, settings.split)
-        parts, index = prepare(settings, source.rows, source.digest, replicas.pin(settings.models), stack)
+        plan = make_plan(settings, source, replicas.pin(settings.models))
+        if (made := find_made(settings, plan)) is not None:
+            return made
+        parts, index = prepare(settings, plan, stack)
         missing = parts.missing()
         done = parts.plan.rows - sum(stop - start for start, stop in map(parts.plan.bounds, missing))
         progress = stack.enter_context(RowProgress("score", done=done, rows=parts.plan.rows))
@@ -100,27 +104,41 @@ def score_file(settings: BulkSettings, *, transport: httpx.BaseTransport | None 
         return conclude(parts)
 
 
-def prepare(
-    settings: BulkSettings, rows: int, digest: str, pins: Pins, stack: ExitStack
-) -> tuple[Parts, ReuseIndex | None]:
-    """Open the folder of parts and the index of known scores, both closed with the stack.
+def make_plan(settings: BulkSettings, source: Source, pins: Pins) -> Plan:
+    """What is going to be made.
 
     Raises:
-        TrainingError: If there is no row, or the output's folder or an earlier file cannot be used.
+        DataError: If there is no row, or the output is a file of another kind.
     """
-    if not rows:
+    if not source.rows:
         raise DataError(f"{settings.data} holds no rows")
     if settings.output.suffix != PARQUET_SUFFIX:
         raise DataError(f"{settings.output} must end in {PARQUET_SUFFIX}")
-    earlier = [settings.output] if settings.output.exists() else []
-    if earlier and not is_scored(settings.output):
+    if settings.output.exists() and not is_scored(settings.output):
         raise DataError(f"{settings.output} is there and was not written by `rl-client score`; it stays as it is")
-    plan = Plan(digest, rows, settings.chunk_rows, asdict(settings.columns), dict(pins))
+    return Plan(source.digest, source.rows, settings.chunk_rows, asdict(settings.columns), dict(pins))
+
+
+def find_made(settings: BulkSettings, plan: Plan) -> BulkResult | None:
+    """The result where nothing is left to do: the output is there, of the same data by the same models, whole."""
+    if settings.restart or not is_made(settings.output, plan):
+        return None
+    counts = Counter({ScoreSource.REUSED.value: plan.rows * len(plan.models)})
+    return BulkResult(True, plan.rows, plan.models, counts)
+
+
+def prepare(settings: BulkSettings, plan: Plan, stack: ExitStack) -> tuple[Parts, ReuseIndex | None]:
+    """Open the folder of parts and the index of known scores, both closed with the stack.
+
+    Raises:
+        TrainingError: If the output's folder or an earlier file cannot be used.
+    """
     parts = stack.enter_context(Parts(settings.output, plan, restart=settings.restart))
+    earlier = [settings.output] if settings.output.exists() else []
     files = [*earlier, *settings.reuse]
     if not files or not parts.missing():
         return parts, None
-    index = ReuseIndex.build(parts.folder / INDEX_FILE, files, pins)
+    index = ReuseIndex.build(parts.folder / INDEX_FILE, files, plan.models)
     stack.callback(index.close)
     return parts, index
 

@@ -74,7 +74,7 @@ class Parts:
 
     def __init__(self, output: Path, plan: Plan, *, restart: bool = False) -> None:
         self.output = output
-        self.folder = output.with_name(output.name + ".parts")
+        self.folder = parts_folder(output)
         self.plan = plan
         self._restart = restart
         self._lock = -1
@@ -127,7 +127,7 @@ class Parts:
         Raises:
             DataError: If a part does not hold the rows that it must; then the parts stay.
         """
-        said = {"models": self.plan.models, "counts": counts, "data_digest": self.plan.data_digest}
+        said = {**asdict(self.plan), "counts": counts}
         schema = scored_schema(list(self.plan.models)).with_metadata({METADATA_KEY: json.dumps(said).encode()})
         draft = self.output.with_name(f".unfinished-{self.output.name}")
         with draft.open("wb") as file:
@@ -180,6 +180,25 @@ class Parts:
         if changed:
             raise RunFolderError(f"{self.output} was begun with other {', '.join(changed)}; {advice}")
         self.plan = Plan(**{**found, "models": {name: tuple(pin) for name, pin in found["models"].items()}})
+
+
+def parts_folder(output: Path) -> Path:
+    """Where the parts of an unfinished output are."""
+    return output.with_name(output.name + ".parts")
+
+
+def is_made(output: Path, plan: Plan) -> bool:
+    """Whether an output is there that this plan would make again, with a score in every place, and nothing is unfinished.
+
+    What names the scores is in the file itself: the digest of the data, what its columns mean, versions and runtimes.
+    """
+    if not output.exists() or parts_folder(output).exists():
+        return False
+    said = json.loads((pq.read_schema(output).metadata or {}).get(METADATA_KEY, b"{}"))
+    if said.get("counts", {}).get("failed", 0):
+        return False
+    wanted = json.loads(json.dumps(asdict(plan)))
+    return all(said.get(name) == value for name, value in wanted.items() if name != "chunk_rows")
 
 
 def _tell(models: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ import ray.data
 
 from rl_client.api import RewardClientError
 from rl_client.errors import TrainingError, WorkerError
-from rl_client.offline.bulk import BulkResult, BulkSettings, conclude, prepare, score_chunks
+from rl_client.offline.bulk import BulkResult, BulkSettings, conclude, find_made, make_plan, prepare, score_chunks
 from rl_client.offline.chunks import ChunkScorer, read_chunks
 from rl_client.offline.parts import Parts, Plan
 from rl_client.offline.progress import RowProgress
@@ -43,7 +43,10 @@ def score_on_ray(settings: BulkSettings, address: str | None = None) -> BulkResu
     with ExitStack() as stack:
         replicas = stack.enter_context(Replicas(settings.connection))
         source = open_source(settings.data, settings.split)
-        parts, index = prepare(settings, source.rows, source.digest, replicas.pin(settings.models), stack)
+        plan = make_plan(settings, source, replicas.pin(settings.models))
+        if (made := find_made(settings, plan)) is not None:
+            return made
+        parts, index = prepare(settings, plan, stack)
         missing = parts.missing()
         todo = sum(stop - start for start, stop in map(parts.plan.bounds, missing))
         progress = stack.enter_context(RowProgress("score", done=parts.plan.rows - todo, rows=parts.plan.rows))

@@ -43,10 +43,25 @@ def test_a_second_time_asks_for_no_score(settings, service):
     first = list(read_scored(settings().output))
     asked = len(service.headers)
     result = run(settings(), service)
-    assert (result.counts, len(service.headers)) == ({"reused": 20}, asked)
-    assert [dict(record, sources=0) for record in read_scored(settings().output)] == [
-        dict(record, sources=0) for record in first
+    assert (result.finished, result.counts, len(service.headers)) == (True, {"reused": 20}, asked)
+    assert list(read_scored(settings().output)) == first
+
+
+def test_an_output_of_another_name_is_made_of_the_same_scores(settings, service, tmp_path):
+    run(settings(), service)
+    asked = len(service.headers)
+    again = settings(output=tmp_path / "b.parquet", reuse=(settings().output,))
+    assert (run(again, service).counts, len(service.headers)) == ({"reused": 20}, asked)
+    assert [dict(record, sources=0) for record in read_scored(again.output)] == [
+        dict(record, sources=0) for record in read_scored(settings().output)
     ]
+
+
+@pytest.mark.parametrize("change", [{"columns": Columns(keep=("id",))}, {"restart": True}])
+def test_other_columns_and_restart_make_the_output_anew(settings, service, change):
+    run(settings(), service)
+    run(settings(**change), service)
+    assert {record["sources"]["good"] for record in read_scored(settings().output)} == {"reused"}
 
 
 def test_only_what_changed_is_computed(settings, service, write_rows):
