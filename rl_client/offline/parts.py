@@ -188,7 +188,7 @@ def parts_folder(output: Path) -> Path:
 
 
 def is_made(output: Path, plan: Plan) -> bool:
-    """Whether an output is there that this plan would make again, with a score in every place, and nothing is unfinished.
+    """Whether an output is there that this plan would make again, whole, and nothing is unfinished beside it.
 
     What names the scores is in the file itself: the digest of the data, what its columns mean, versions and runtimes.
     """
