@@ -73,6 +73,9 @@ class Database:
     def __init__(self, url: URL, *, reads_only: bool = False) -> None:
         self.name = url.render_as_string(hide_password=True)
         self.engine = _sqlite_engine(url, reads_only) if _is_sqlite(url) else _postgresql_engine(url)
+        self._insert_items, self._insert_scores = (
+            str(insert(table).compile(dialect=self.engine.dialect)) for table in (items, scores_table)
+        )
 
     @property
     def is_sqlite(self) -> bool:
@@ -114,8 +117,9 @@ class Database:
             there = select(items.c.seq).where(*(items.c[name] == first[name] for name in ("time_ms", "writer", "seq")))
             if connection.execute(there).first() is not None:
                 return
-            connection.execute(insert(items), rows.items)
-            connection.execute(insert(scores_table), rows.scores)
+            # As the driver takes them: SQLAlchemy's own handling of each row would cost more than the writing.
+            connection.exec_driver_sql(self._insert_items, rows.items)
+            connection.exec_driver_sql(self._insert_scores, rows.scores)
             connection.execute(self._added_up(), rows.by_minute())
 
     def size_bytes(self) -> int:
@@ -200,7 +204,7 @@ def _postgresql_engine(url: URL) -> Engine:
 
 
 def _sqlite_engine(url: URL, reads_only: bool) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True, paramstyle="named")
 
     def prepare(connection: Any, record: object) -> None:
         del record

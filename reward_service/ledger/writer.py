@@ -24,7 +24,10 @@ from reward_service.ledger.rows import Rows, make_rows
 logger = logging.getLogger(__name__)
 
 BATCH_SCORES = 1000
-"""Scores of one transaction, about. Batches form while the one before is written; there is no timer."""
+"""Scores of one transaction, about."""
+
+GATHER_S = 0.5
+"""How long scores may wait for others to be written with: a transaction costs as much as a hundred of them."""
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.25, 5.0
 """How long a database that fails is left alone: twice as long each time, up to a bound."""
@@ -49,6 +52,7 @@ class _Waiting:
     scores: int
     size_bytes: int
     first_seq: int
+    since_s: float
 
 
 class LedgerWriter:
@@ -91,6 +95,7 @@ class LedgerWriter:
         self._changed = threading.Condition()
         self._closing = False
         self._gave_up = False
+        self._flushes = 0
         self._failures = 0
         self._expire_at_s = time.monotonic()
         try:
@@ -131,16 +136,23 @@ class LedgerWriter:
             if self._closing or self._pending_bytes + size > self._max_pending_bytes:
                 self._drop(scores)
                 return
-            self._waiting.append(_Waiting(answer, scores, size, self._next_seq))
+            was_idle = not self._waiting
+            self._waiting.append(_Waiting(answer, scores, size, self._next_seq, time.monotonic()))
             self._next_seq += len(answer.items)
             self._pending_scores += scores
             self._pending_bytes += size
-            self._changed.notify_all()
+            if was_idle or self._pending_scores >= BATCH_SCORES:
+                self._changed.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was recorded is written; False if it is not in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting, timeout_s)
+            self._flushes += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(lambda: not self._waiting, timeout_s)
+            finally:
+                self._flushes -= 1
 
     def close(self, timeout_s: float) -> None:
         """Write what waits, then end the thread and close the database. What is not written in time is dropped."""
@@ -183,7 +195,14 @@ class LedgerWriter:
             else:
                 wait_s = max(0.0, self._expire_at_s - time.monotonic())
                 self._changed.wait_for(lambda: self._closing or self._waiting, wait_s)
+                if self._waiting:
+                    wait_s = self._waiting[0].since_s + GATHER_S - time.monotonic()
+                    self._changed.wait_for(self._is_urgent, max(0.0, wait_s))
             return not (self._closing and not self._waiting)
+
+    def _is_urgent(self) -> bool:
+        """Whether there is no use in waiting for more."""
+        return self._closing or self._flushes > 0 or self._pending_scores >= BATCH_SCORES
 
     def _next_batch(self) -> list[_Waiting]:
         """The oldest answers; they go on waiting until they are written."""

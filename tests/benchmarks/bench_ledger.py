@@ -5,6 +5,7 @@ The ratio of the medians is printed, and the ratio of CPU time an item (Linux on
 disturbs less. Afterwards the ledger must hold every score that was answered.
 
     python tests/benchmarks/bench_ledger.py [--url postgresql://...] [--texts] [--rounds 5] [--store STORE --model NAME]
+    python tests/benchmarks/bench_ledger.py --cached --repeats 40
 
 Without a store it takes MiniLM, as bench_service.py does. `--cached` lets both answer from their caches, so that
 nothing is computed and the ledger's share is as large as it can be.
@@ -24,7 +25,7 @@ from serving import serve
 from reward_service.ledger.database import opened
 from reward_service.ledger.reader import Filters, Reading
 
-CLIENTS, ITEMS = 8, 16
+CLIENTS = 8
 
 
 def start(wanted: argparse.Namespace, folder: Path, ledger: dict[str, Any], stack: ExitStack) -> tuple[int, str]:
@@ -45,7 +46,7 @@ def start(wanted: argparse.Namespace, folder: Path, ledger: dict[str, Any], stac
 
 def measure(wanted: argparse.Namespace, folder: Path, ledger: dict[str, Any]) -> int:
     """Print the ratios; returns how many items the service with a ledger scored."""
-    bodies = make_bodies(wanted.model, make_texts(wanted.items, seed=0), ITEMS)
+    bodies = make_bodies(wanted.model, make_texts(wanted.items, seed=0), wanted.request_items)
     scored = 0
     with ExitStack() as stack:
         services = {
@@ -55,11 +56,13 @@ def measure(wanted: argparse.Namespace, folder: Path, ledger: dict[str, Any]) ->
         rates: dict[str, list[float]] = {name: [] for name in services}
         cpu_ms: dict[str, list[float]] = {name: [] for name in services}
         for number in range(wanted.rounds + 1):
+            times = wanted.repeats if number else 1
+            items = times * wanted.items
             for name, (pid, url) in services.items():
                 before_s = cpu_seconds(pid)
-                rate, _ = asyncio.run(time_service(url, bodies, wanted.items, CLIENTS))
-                spent_ms = 1000 * (cpu_seconds(pid) - before_s) / wanted.items
-                scored += wanted.items * (name == "with")
+                rate, _ = asyncio.run(time_service(url, times * bodies, items, CLIENTS))
+                spent_ms = 1000 * (cpu_seconds(pid) - before_s) / items
+                scored += items * (name == "with")
                 if number:  # The first requests of a process are slower.
                     rates[name].append(rate)
                     cpu_ms[name].append(spent_ms)
@@ -84,6 +87,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--items", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=1, help="of the items in each round; for --cached")
+    parser.add_argument("--requests-of", dest="request_items", type=int, default=16, help="items of one request")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
