@@ -81,6 +81,16 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def check_same_tokens(policy: Path, value: Path) -> None:
+    """Compare two directories' tokenizers: a value model reads the ids that the policy sampled.
+
+    Raises:
+        ModelFilesError: If an id means another token to the one than to the other, or one has no tokenizer.
+    """
+    if load_tokenizer(policy).get_vocab() != load_tokenizer(value).get_vocab():
+        raise ModelFilesError(f"{value}: the value model's tokenizer is not the policy's ({policy})")
+
+
 def _load_config(folder: Path) -> Any:
     transformers_logging.disable_progress_bar()
     if not folder.is_dir():

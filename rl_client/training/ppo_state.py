@@ -17,6 +17,7 @@ from rl_client.training.checkpoint import Checkpoint, load_checkpoint
 from rl_client.training.config import PpoSettings, TrainConfig
 from rl_client.training.kl_control import KlControl
 from rl_client.training.metric_log import Metrics
+from rl_client.training.model_files import check_same_tokens
 from rl_client.training.models import PolicyModel, ValueModel, load_policy, load_value
 from rl_client.training.optim import autocast, make_adamw, make_schedule
 from rl_client.training.ppo_step import Trainee
@@ -147,6 +148,8 @@ def _build_value(config: TrainConfig, policy: PolicyModel) -> ValueModel:
     if config.value_trunk is ValueTrunk.SHARED:
         return SharedValueModel(policy)
     value = load_value(config.value or config.policy)
+    if config.value is not None:
+        check_same_tokens(config.policy, config.value)
     if config.lora is not None:
         value.add_adapter(config.lora, derive_seed(config.seed, "lora", 1))
     value.prepare(config)

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from rl_client.errors import ModelFilesError
-from rl_client.training.model_files import init_network, load_network, load_tokenizer
+from rl_client.training.model_files import check_same_tokens, init_network, load_network, load_tokenizer
 from tests.rl_client.tiny_models import CAUSAL, SEQ2SEQ, make_config
 
 
@@ -69,3 +69,13 @@ def test_a_tokenizer_without_eos_is_refused(tmp_path, tokenizer):
     PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, pad_token="<pad>").save_pretrained(tmp_path)
     with pytest.raises(ModelFilesError, match="eos"):
         load_tokenizer(tmp_path)
+
+
+def test_a_value_model_that_reads_ids_otherwise_is_refused(tmp_path, tokenizer):
+    tokenizer.save_pretrained(tmp_path / "policy")
+    tokenizer.save_pretrained(tmp_path / "same")
+    check_same_tokens(tmp_path / "policy", tmp_path / "same")
+    text = (tmp_path / "same" / "tokenizer.json").read_text()
+    (tmp_path / "same" / "tokenizer.json").write_text(text.replace("▁good", "▁other"))
+    with pytest.raises(ModelFilesError, match="tokenizer is not the policy's"):
+        check_same_tokens(tmp_path / "policy", tmp_path / "same")
