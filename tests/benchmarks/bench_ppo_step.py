@@ -87,6 +87,7 @@ def step_of_ours(folder: Path, wanted: argparse.Namespace):
             "max_prompt_tokens": wanted.max_prompt_tokens,
             "service": {"url": "http://nobody"},
             "rewards": [{"model": "made-up"}],
+            "gradient_checkpointing": wanted.gradient_checkpointing,
             "generation": {"max_new_tokens": wanted.new_tokens, "samples_per_prompt": wanted.samples, **SAMPLING},
             "ppo": {
                 "steps": 1, "prompts_per_step": wanted.prompts, "epochs": wanted.epochs, "minibatch_size": rows,
@@ -260,6 +261,7 @@ def main() -> None:
         "microbatch": 4, "threads": 2, "rounds": 1,
     }.items():  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="of our side")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
     parser.add_argument("--measure", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
