@@ -172,6 +172,7 @@ def config_of(output: Path, policy: Path, prompts: Path, service: dict[str, Any]
             "generation": {"max_new_tokens": 5, "samples_per_prompt": 2},
             "ppo": {"steps": STEPS, "prompts_per_step": 3, "minibatch_size": 6, "epochs": 1, "learning_rate": 1e-3},
             "checkpoint": {"every_steps": 100},
+            "pipeline": {"send_share": 1.0},  # one request a step
             "diagnostics": {"tensorboard": False, "samples_every_steps": 0},
         }
     )
