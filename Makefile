@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo qa-feedback test test-slow mutations lint check clean
+.PHONY: help install demo experiments-small qa-feedback test test-slow mutations lint check clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -25,6 +25,10 @@ install: $(INSTALLED) ## Make .venv with the tested versions.
 
 demo: $(INSTALLED) ## Run the whole loop in miniature into runs/demo (SEED=0).
 	$(BIN)/python -m demo.run --seed $(SEED)
+
+experiments-small: $(INSTALLED) ## Run the paper's experiments in miniature into runs/experiments/small (SEED=0); hours.
+	$(BIN)/python -m experiments.run small --seed $(SEED)
+	$(BIN)/python -m experiments.tables runs/experiments/small --out runs/experiments/small/report.html
 
 qa-feedback: $(INSTALLED) ## Train and judge reward models on real feedback (DATA=a file of QA-Feedback) in runs/qa_feedback.
 	@mkdir -p runs/qa_feedback/encoder
