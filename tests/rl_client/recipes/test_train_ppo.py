@@ -312,3 +312,18 @@ def test_metrics_and_their_documentation_are_the_same_list(run, everything, read
         name if name == "component/kl" or "/" not in name else f"{name.partition('/')[0]}/<source>" for name in names
     }
     assert sorted(documented) == sorted(written)
+
+
+def test_the_service_is_told_the_run_and_each_step(train_config, service):
+    told = []
+
+    def answer(request):
+        if request.url.path == "/v1/score":
+            headers = dict(request.headers.raw)
+            told.append((headers[b"X-Client-Run"].decode(), int(headers[b"X-Client-Step"])))
+        return service.transport.handle_request(request)
+
+    config = train_config("told", ppo__steps=3)
+    train_ppo(config, resume=False, transport=httpx.MockTransport(answer))
+    assert {run for run, _ in told} == {str(config.output)[-256:]}
+    assert sorted({step for _, step in told}) == list(range(1, config.ppo.steps + 1))
