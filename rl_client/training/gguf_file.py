@@ -1,5 +1,6 @@
 """A GGUF file (llama.cpp's format) -> a plain Hugging Face directory that every command can start from."""
 
+import struct
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def convert_gguf(file: Path, output: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(**where)
         network, report = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, struct.error) as error:
         raise ModelFilesError(f"{file}: {error}") from error
     if report["missing_keys"] or report["mismatched_keys"]:
         faults = sorted(str(key) for key in (*report["missing_keys"], *report["mismatched_keys"]))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rl_client.tiny_models import LORA, WORDS, make_config, make_tokenizer
+from tests.rl_client.tiny_models import LORA, WORDS, make_config, make_policy, make_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +43,14 @@ def policy_dir(tmp_path_factory, init_dir, tokenizer) -> Path:
 
     folder = tmp_path_factory.mktemp("policy")
     init_policy(init_dir, seed=0).save(folder, tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llama_dir(tmp_path_factory) -> Path:
+    """A decoder's directory with random weights."""
+    folder = tmp_path_factory.mktemp("llama")
+    make_policy("llama").save(folder, make_tokenizer("llama"))
     return folder
 
 

@@ -24,6 +24,7 @@ from rl_client.recipes.train_ppo import train_ppo
 from rl_client.training.checkpoint import list_checkpoints
 from rl_client.training.config import TrainConfig
 from rl_client.training.metric_log import MetricLog
+from rl_client.training.models import load_value
 
 
 class KilledError(Exception):
@@ -102,6 +103,39 @@ def test_a_killed_run_resumes_bit_for_bit(run, train_config, kill_after, read_me
     assert read_metrics(killed.output) == read_metrics(unbroken.output)
     expected = policy_weights(unbroken)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in policy_weights(killed).items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lora": {"rank": 2, "alpha": 4}},
+        {"lora": {"rank": 2, "alpha": 4}, "value_trunk": "shared", "gradient_checkpointing": True, "precision": "bf16"},
+    ],
+    ids=["adapter", "adapter_shared_trunk_bf16"],
+)
+def test_a_killed_run_of_a_decoder_with_an_adapter_resumes_bit_for_bit(
+    run, train_config, llama_dir, kill_after, read_metrics, changes
+):
+    unbroken, killed = (train_config(name, policy=llama_dir, **changes) for name in ("unbroken", "killed"))
+    run(unbroken)
+    kill_after(5)
+    with pytest.raises(KilledError):
+        run(killed)
+    saved = load_file(killed.output / "checkpoints" / "step-00000004" / "policy.safetensors")
+    assert all("lora_" in name or "rotary" in name for name in saved)  # the frozen weights are the directory's
+    torch.manual_seed(99)
+    assert run(killed, resume=True)
+    assert read_metrics(killed.output) == read_metrics(unbroken.output)
+    expected = policy_weights(unbroken)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in policy_weights(killed).items())
+    assert not any("lora_" in name for name in expected)
+    start = load_file(llama_dir / "model.safetensors")
+    assert start.keys() == expected.keys()
+    changed = {name for name in start if not torch.equal(start[name], expected[name])}
+    assert changed
+    assert all("_proj" in name for name in changed)
+    assert (killed.output / "policy" / "adapter" / "adapter_model.safetensors").exists()
+    assert load_value(killed.output / "value").head.weight.abs().sum() > 0
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_over(run, train_config, kill_after, read_metrics):

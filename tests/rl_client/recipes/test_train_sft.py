@@ -54,6 +54,24 @@ def test_a_killed_run_resumes_bit_for_bit(sft_config, read_metrics, monkeypatch,
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
 
+@pytest.mark.parametrize("lora", [None, {"rank": 4, "dropout": 0.1}], ids=["whole", "adapter"])
+def test_a_decoder_learns_and_a_killed_run_resumes_bit_for_bit(sft_config, read_metrics, monkeypatch, llama_dir, lora):
+    changes = {"model": llama_dir, "from_scratch": False, "lora": lora, "training__steps": 20}
+    unbroken, killed = (sft_config(name, **changes) for name in ("unbroken", "killed"))
+    train_sft(unbroken, resume=False)
+    at_step(monkeypatch, 5, die)
+    with pytest.raises(MemoryError):
+        train_sft(killed, resume=False)
+    torch.manual_seed(99)
+    assert train_sft(killed, resume=True)
+    lines = read_metrics(killed.output)
+    assert lines == read_metrics(unbroken.output)
+    assert lines[-1]["dev_loss"] < lines[0]["loss"] - 0.1
+    found, expected = (load_file(c.output / "policy" / "model.safetensors") for c in (killed, unbroken))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+    assert load_policy(killed.output / "policy")
+
+
 @pytest.mark.signals
 def test_a_signal_ends_the_run_after_a_checkpoint(sft_config, monkeypatch, send_signal):
     config = sft_config("a")

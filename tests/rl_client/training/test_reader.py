@@ -1,5 +1,7 @@
 """Every family against transformers' own forward of each pair of prompt and response on its own."""
 
+from functools import partial
+
 import pytest
 import torch
 from transformers import GenerationConfig
@@ -86,6 +88,24 @@ def test_samples_are_what_greedy_search_of_each_prompt_alone_finds(policy):
             # any id: the last one of a response is never read
             response.append(int(plain_logits(policy.network, prompt, (*response, PAD))[-1].argmax()))
         assert found[row, : len(response)].tolist() == response
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("family", ["t5", "llama"])
+def test_compiled_networks_read_the_same_of_any_lengths(family, monkeypatch):
+    """Traced for any lengths and with gradients; the C++ that torch's default backend would generate takes minutes."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    policy = make_policy(family)
+    batches = [make_batch(), make_batch().select(torch.tensor([1])), make_batch().select(torch.tensor([0, 2]))]
+    expected = [policy(tokens) for tokens in batches]
+    wanted = gradients(policy, expected[0].square().sum())
+    policy.reader.compile()
+    found = [policy(tokens) for tokens in batches]
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+    for name, gradient in gradients(policy, found[0].square().sum()).items():
+        torch.testing.assert_close(gradient, wanted[name], atol=1e-3, rtol=1e-3)
 
 
 def test_the_family_decides():
