@@ -10,9 +10,9 @@ from rl_client.offline.bulk import BulkSettings, score_file
 from rl_client.offline.replicas import Connection
 
 ray = pytest.importorskip("ray", reason="needs the extra `ray`")
-TIMEOUT_S = 280.0
+TIMEOUT_S = 600.0
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def run(*arguments):
