@@ -38,15 +38,17 @@ def preference_pairs(example: FeedbackExample) -> tuple[Pair, ...]:
 def coverage_pairs(example: FeedbackExample, similarity: float) -> tuple[Pair, ...]:
     """The pairs of predictions that cover different numbers of relevant passage sentences; more wins.
 
-    Predictions with the same text teach nothing, also where what is listed as missing sets the first one apart.
+    Predictions with the same text teach nothing, also where what is listed as missing sets the first one apart; nor does
+    a blank one, which stands for a response that nobody gave.
 
     Source: arXiv 2306.01693 (completeness), with a lexical in place of a neural similarity.
     """
     covered = coverage_counts(example, similarity)
     texts = example.predictions
+    given = [index for index, text in enumerate(texts) if text.strip()]
     return tuple(
         (first, second) if covered[first] > covered[second] else (second, first)
-        for first, second in combinations(range(len(covered)), 2)
+        for first, second in combinations(given, 2)
         if covered[first] != covered[second] and texts[first] != texts[second]
     )
 

@@ -48,6 +48,8 @@ def test_coverage_by_hand() -> None:
     counts = coverage_counts(example(predictions, feedback=feedback), 0.85)
     assert counts == (2, 1, 0, 1)
     assert coverage_pairs(example(predictions, feedback=feedback), 0.85) == ((0, 1), (0, 2), (0, 3), (1, 2), (3, 2))
+    predictions[2] = " \n"  # nobody gave it
+    assert coverage_pairs(example(predictions, feedback=feedback), 0.85) == ((0, 1), (0, 3))
 
 
 def test_what_is_listed_as_missing_is_relevant_and_not_covered_by_the_first_prediction() -> None:
