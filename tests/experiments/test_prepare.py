@@ -1,6 +1,7 @@
 """From the data as published to what the full-size runs read."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,4 +58,4 @@ def test_a_line_without_a_prompt_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"prompt": {"text": "One"}}\n{"text": "Two"}\n')
     ended = CliRunner().invoke(app, ["detox", str(tmp_path / "bad.jsonl"), "--out", str(tmp_path)])
     assert ended.exit_code == 2
-    assert "bad.jsonl:2" in ended.output.replace("\n", "")
+    assert "bad.jsonl:2" in re.sub(r"[\s│]", "", ended.output)  # the box may break it anywhere
