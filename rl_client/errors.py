@@ -9,6 +9,8 @@ TrainingError
 ├── RunFolderError           the output folder holds another run
 ├── VersionChangedError      a reward model is not the version that the run pinned
 ├── TooManyFailedScoresError more responses without a score than the settings allow
+├── OtherProcessError        another of the processes that train together failed; the message holds its error
+├── LostProcessError         another of them is gone; the run goes on from its last checkpoint
 ├── WorkerError              a worker on another machine stopped; the message holds its error
 ├── NotFiniteError           a loss or a gradient became NaN or infinite
 └── KlLimitError             the policy left the reference further, more often, than the settings allow
@@ -54,6 +56,14 @@ class VersionChangedError(TrainingError):
 
 class TooManyFailedScoresError(TrainingError):
     """More responses went without a score than the settings allow."""
+
+
+class OtherProcessError(TrainingError):
+    """Another of the processes that train together failed; the message holds its error."""
+
+
+class LostProcessError(TrainingError):
+    """Another of the processes that train together is gone: nothing can be said of this step."""
 
 
 class WorkerError(TrainingError):

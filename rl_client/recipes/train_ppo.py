@@ -1,11 +1,13 @@
 """PPO on dense rewards in one straight line: prompts, generate, score, estimate, update, log, checkpoint."""
 
+from contextlib import ExitStack
 from functools import partial
 
 import httpx
+from transformers import PreTrainedTokenizerBase
 
 from rl_client.api import RewardClientError
-from rl_client.errors import KlLimitError, TooManyFailedScoresError
+from rl_client.errors import KlLimitError, OtherProcessError, TooManyFailedScoresError
 from rl_client.rollout.prompts import PromptSampler, load_prompts
 from rl_client.rollout.score import RewardScorer, open_scorer
 from rl_client.rollout.seeds import derive_seed
@@ -15,9 +17,10 @@ from rl_client.training.checkpoint import CheckpointWriter, checkpoint_path
 from rl_client.training.config import TrainConfig
 from rl_client.training.experience import estimate, make_train_batch
 from rl_client.training.interrupt import StopSignal
-from rl_client.training.metric_log import MetricLog, Metrics
+from rl_client.training.joint_rollout import JointRollout, check_shares, check_versions
+from rl_client.training.metric_log import MetricLog, Metrics, NoLog
 from rl_client.training.model_files import load_tokenizer
-from rl_client.training.optim import pick_device, use_threads
+from rl_client.training.optim import use_threads
 from rl_client.training.ppo_state import (
     PpoState,
     borrow_policy,
@@ -27,6 +30,7 @@ from rl_client.training.ppo_state import (
     train_digest,
 )
 from rl_client.training.ppo_step import ppo_update
+from rl_client.training.processes import Processes
 from rl_client.training.progress import ProgressReport
 from rl_client.training.rollout_metrics import response_metrics, score_metrics
 from rl_client.training.rollout_source import RolloutSource
@@ -54,36 +58,49 @@ def train_ppo(config: TrainConfig, *, resume: bool, transport: httpx.BaseTranspo
         TrainingError: If the run cannot start or go on; see `rl_client.errors`.
         RewardClientError: If the service gave no usable answer within the retry budget; a checkpoint was written.
     """
-    run = open_run(config.output, train_digest(config), resume=resume)
-    if run.is_finished(config.ppo.steps):
-        return True
     use_threads(config.threads)
-    with open_scorer(
-        config.service, config.rewards, penalties=config.penalties, transport=transport, output=config.output
-    ) as scorer:
-        state = build_state(config, pick_device(config.device), scorer.versions)
+    with ExitStack() as stack:
+        processes = stack.enter_context(Processes.meet(config.device))
+        check_shares(config, processes)
+        run = processes.together(lambda: open_run(config.output, train_digest(config), resume=resume))
+        if run.is_finished(config.ppo.steps):
+            return True
+        opened = open_scorer(
+            config.service, config.rewards, penalties=config.penalties, transport=transport, output=config.output
+        )
+        scorer = processes.together(lambda: stack.enter_context(opened))
+        check_versions(scorer.versions, processes)
+        state = build_state(config, processes.device, scorer.versions)
         if run.checkpoint is not None:
             restore_state(state, run.checkpoint)
-        run.write_run_file({"config": config.model_dump(mode="json"), "reward_models": scorer.versions})
-        return _train(config, run, state, scorer)
+        if processes.is_main:
+            run.write_run_file({"config": config.model_dump(mode="json"), "reward_models": scorer.versions})
+        return _train(config, run, state, scorer, processes)
 
 
-def _train(config: TrainConfig, run: RunFolder, state: PpoState, scorer: RewardScorer) -> bool:
+def _train(config: TrainConfig, run: RunFolder, state: PpoState, scorer: RewardScorer, processes: Processes) -> bool:
     steps = config.ppo.steps
     tokenizer = load_tokenizer(config.policy)
     prompts = load_prompts(config, tokenizer)
-    sampler = PromptSampler(prompts, prompts_per_step=config.ppo.prompts_per_step, seed=config.seed)
+    sampler = PromptSampler(
+        prompts,
+        prompts_per_step=config.ppo.prompts_per_step,
+        seed=config.seed,
+        rank=processes.rank,
+        processes=processes.count,
+    )
     checkpoints = CheckpointWriter(
         run.checkpoints,
         config.checkpoint,
         partial(pack_state, state, config, run.digest),
         saved_step=run.start_step,
         best=state.best,
+        writes=processes.is_main,
     )
-    trackers = open_trackers(config.diagnostics, run.output, config.model_dump(mode="json"), after_step=run.start_step)
+    quiet = not processes.is_main
     with (
-        MetricLog(run.output, after_step=run.start_step, trackers=trackers) as log,
-        ProgressReport("ppo", start_step=run.start_step, steps=steps, shown=SHOWN) as progress,
+        _open_log(config, run, processes) as log,
+        ProgressReport("ppo", start_step=run.start_step, steps=steps, shown=SHOWN, quiet=quiet) as progress,
         TimeTable(progress) as times,
         Background(config.pipeline.concurrent_requests, "scoring") as scoring,
         Background(config.pipeline.staleness, "sampling", join=True) as sampling,
@@ -93,56 +110,84 @@ def _train(config: TrainConfig, run: RunFolder, state: PpoState, scorer: RewardS
         source = RolloutSource(config, state, scorer, tokenizer, sampler, sampling=sampling, scoring=scoring)
         for step in range(run.start_step + 1, steps + 1):
             try:
-                metrics, scored = _take_step(step, config, state, source)
-            except (RewardClientError, TooManyFailedScoresError):
+                metrics, scored = _take_step(step, config, state, source, scorer, processes)
+            except (RewardClientError, TooManyFailedScoresError, OtherProcessError):
                 checkpoints.save(step - 1)  # nothing was updated since
+                processes.wait()  # a launcher ends all of them soon after one
                 raise
+            metrics = processes.from_main(metrics)  # so that all decide alike
             log.write(step, metrics)
             progress.update(step, metrics)
             times.add(metrics)
-            samples.write_if_due(step, scored)
+            if processes.is_main:
+                samples.write_if_due(step, scored)
             state.best.note(metrics)
             kl_limit_reached = state.is_kl_limit_reached(metrics, config.ppo)
             checkpoints.save_if_due(step)
             if kl_limit_reached:
                 checkpoints.save(step)
+                processes.wait()
                 raise KlLimitError(
                     f"KL to the reference is over max_kl {config.ppo.max_kl} for the {state.kl_overruns}th time; "
                     "raise kl_coefficient or lower learning_rate"
                 )
-            if stop.received:
+            if received := processes.first(stop.received):
                 checkpoints.save(step)
-                progress.say(f"stopped by {stop.received.name} after step {step}; go on with --resume")
+                processes.wait()
+                progress.say(f"stopped by {received.name} after step {step}; go on with --resume")
                 return False
     checkpoints.save(steps)
+    if processes.is_main:
+        _leave_models(run, state, tokenizer)
+    processes.wait()
+    return True
+
+
+def _open_log(config: TrainConfig, run: RunFolder, processes: Processes) -> MetricLog:
+    if not processes.is_main:
+        return NoLog()
+    trackers = open_trackers(config.diagnostics, run.output, config.model_dump(mode="json"), after_step=run.start_step)
+    return MetricLog(run.output, after_step=run.start_step, trackers=trackers)
+
+
+def _leave_models(run: RunFolder, state: PpoState, tokenizer: PreTrainedTokenizerBase) -> None:
     replace_folder(run.output / "value", partial(state.trainee.value.save, tokenizer=tokenizer))
     if state.best.step is not None:
         with borrow_policy(state, checkpoint_path(run.checkpoints, state.best.step)) as best:
             replace_folder(run.output / BEST_POLICY_FOLDER, partial(best.save, tokenizer=tokenizer))
     replace_folder(run.policy, partial(state.trainee.policy.save, tokenizer=tokenizer))
-    return True
 
 
-def _take_step(step: int, config: TrainConfig, state: PpoState, source: RolloutSource) -> tuple[Metrics, ScoredRollout]:
+def _take_step(
+    step: int,
+    config: TrainConfig,
+    state: PpoState,
+    source: RolloutSource,
+    scorer: RewardScorer,
+    processes: Processes,
+) -> tuple[Metrics, ScoredRollout]:
     ppo, temperature, trainee = config.ppo, config.generation.temperature, state.trainee
     timer = StepTimer(state.device)
-    sampled = source.take(step)
+    joint = JointRollout(processes, source, step, config.processes.scoring)
     timer.lap("generate_wait_s")
-    tokens = sampled.rollout.tokens.to(state.device)
     with state.precision:
-        estimates = estimate(
-            sampled.policy,
-            state.reference,
-            trainee.value,
-            tokens,
-            temperature=temperature,
-            microbatch_size=ppo.microbatch_size or ppo.minibatch_size,
-            microbatch_tokens=ppo.microbatch_tokens,
-            exact_kl_tokens=config.diagnostics.exact_kl_tokens,
+        estimates = joint.estimate(
+            lambda: estimate(
+                joint.sampled.policy,
+                state.reference,
+                trainee.value,
+                joint.mine.tokens.to(state.device),
+                temperature=temperature,
+                microbatch_size=ppo.microbatch_size or ppo.minibatch_size,
+                microbatch_tokens=ppo.microbatch_tokens,
+                exact_kl_tokens=config.diagnostics.exact_kl_tokens,
+                probe=joint.probe(config.diagnostics.exact_kl_tokens),
+            )
         )
     timer.lap("forward_s")
-    scored = state.reward_statistics.normalize(sampled.scores.collect(sampled.rollout))
+    scored = state.reward_statistics.normalize(joint.scored(scorer))
     timer.lap("score_wait_s")
+    tokens = joint.whole.tokens.to(state.device)
     batch, metrics = make_train_batch(scored, tokens, estimates, ppo, state.kl_control)
     timer.lap("advantage_s")
     source.advance(step)
@@ -156,9 +201,10 @@ def _take_step(step: int, config: TrainConfig, state: PpoState, source: RolloutS
         update_policy=update_policy,
         precision=state.precision,
         timer=timer,
+        processes=processes,
     )
     state.tick(metrics, updated_policy=update_policy)
     timer.lap("update_optimizer_s")
-    metrics = score_metrics(scored) | response_metrics(sampled.rollout) | metrics
-    metrics |= timer.phases_s | {"generate_s": sampled.generate_s, "update_s": timer.sum_s("update_")}
+    metrics = score_metrics(scored) | response_metrics(joint.whole) | metrics
+    metrics |= timer.phases_s | {"generate_s": joint.sampled.generate_s, "update_s": timer.sum_s("update_")}
     return metrics | {"step_s": timer.total_s}, scored

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from rl_client.rollout.joining import Share
 from rl_client.rollout.prompts import pad_prompts
 from rl_client.rollout.responses import ResponseRows
 from rl_client.rollout.sampling import Steering, logits_processors
@@ -50,6 +51,7 @@ def generate(
     *,
     seed: int,
     delivery: Delivery = Delivery(),
+    share: Share | None = None,
 ) -> Rollout:
     """Sample responses.
 
@@ -63,6 +65,8 @@ def generate(
         settings: How to sample.
         seed: The same seed and prompts give the same responses; no other state of chance is read or changed.
         delivery: Who is told of responses before all are there.
+        share: Which of a step's prompts these are, if other processes sample the rest by the same seed. What is drawn
+            is then what one process would draw for them, unless `batch_tokens` divides them otherwise.
 
     Returns:
         P x samples_per_prompt responses, those of one prompt next to each other, on the CPU.
@@ -73,6 +77,7 @@ def generate(
     samples = settings.samples_per_prompt
     responses = ResponseRows(prompts, tokenizer, samples)
     device = next(policy.parameters()).device
+    seed, noise_rows = _noise(share, settings, seed)
     for index, numbers in enumerate(divide_prompts(prompts, settings)):
         prompt_ids, prompt_mask = pad_prompts([prompts[number] for number in numbers], tokenizer.pad_token_id)
         rows = [number * samples + sample for number in numbers for sample in range(samples)]
@@ -81,7 +86,9 @@ def generate(
             prompt_ids.to(device),
             prompt_mask.to(device),
             _generation_config(tokenizer, settings),
-            Steering(samples, logits_processors(settings, derive_seed(seed, "batch", index), device), ended),
+            Steering(
+                samples, logits_processors(settings, derive_seed(seed, "batch", index), device, noise_rows), ended
+            ),
         )
         ended.deliver_rest(ids)
     return responses.whole()
@@ -138,6 +145,16 @@ class _EndedRows:
         self._delivered |= chosen
         rows = [row for row, is_chosen in zip(self._rows, chosen.tolist(), strict=True) if is_chosen]
         self._delivery.on_part(self._responses.add(rows, ids[chosen.to(ids.device)]))
+
+
+def _noise(share: Share | None, settings: GenerationSettings, seed: int) -> tuple[int, tuple[int, int] | None]:
+    """The seed, and which rows of its noise are these prompts'; no two processes have draws in common."""
+    if share is None or share.count == share.total:
+        return seed, None
+    if settings.batch_tokens is not None:
+        return derive_seed(seed, "first prompt", share.first), None
+    samples = settings.samples_per_prompt
+    return seed, (share.first * samples, share.total * samples)
 
 
 def _generation_config(tokenizer: PreTrainedTokenizerBase, settings: GenerationSettings) -> GenerationConfig:

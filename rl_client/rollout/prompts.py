@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rl_client.errors import DataError
+from rl_client.rollout.joining import Share
 from rl_client.rollout.prompt_format import cut_prompt_ids, encode_prompts
 from rl_client.rollout.seeds import derive_seed
 from rl_client.rollout.stages import Prompt
@@ -150,21 +151,27 @@ class PromptSampler:
     """Draws prompts without replacement, epoch after epoch, each in a fresh seeded order.
 
     What a step takes depends on the seed and the step alone, so a resumed run sees what an unbroken one would.
+
+    Attributes:
+        share: The part of each step's prompts that is this process's.
     """
 
-    def __init__(self, prompts: Sequence[Prompt], *, prompts_per_step: int, seed: int) -> None:
+    def __init__(
+        self, prompts: Sequence[Prompt], *, prompts_per_step: int, seed: int, rank: int = 0, processes: int = 1
+    ) -> None:
         self._prompts = prompts
         self._prompts_per_step = prompts_per_step
         self._seed = seed
+        self.share = Share.of(prompts_per_step, rank, processes)
 
     def take(self, step: int) -> tuple[Prompt, ...]:
-        """The prompts of a step.
+        """This process's prompts of a step.
 
         Args:
             step: Counted from 1.
 
         Returns:
-            `prompts_per_step` prompts; where an epoch ends inside the step, the next one's follow.
+            Its share of `prompts_per_step` prompts; where an epoch ends inside the step, the next one's follow.
         """
         first = (step - 1) * self._prompts_per_step
         taken: list[Prompt] = []
@@ -173,7 +180,7 @@ class PromptSampler:
             order = epoch_order(len(self._prompts), self._seed, epoch)
             wanted = self._prompts_per_step - len(taken)
             taken.extend(self._prompts[i] for i in order[start : start + wanted])
-        return tuple(taken)
+        return tuple(taken[self.share.first : self.share.first + self.share.count])
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> list[int]:

@@ -29,12 +29,24 @@ class DrawByNoise(LogitsProcessor):  # type: ignore[misc]
     Source: the Gumbel-max trick, arXiv:1411.0030.
     """
 
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int, device: torch.device, rows: tuple[int, int] | None = None) -> None:
+        """Seed the draws.
+
+        Args:
+            seed: The same seed gives the same draws.
+            device: Of the logits.
+            rows: The number of the first row, and how many rows the whole batch has, of which other processes have the
+                rest: each process then draws for all, so that each row's draw is that of the whole batch. None where
+                the rows are all.
+        """
         self._generator = torch.Generator(device).manual_seed(seed)
+        self._rows = rows
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """[B, V] logits, -inf where a token is excluded, with noise."""
-        noise = torch.empty_like(scores).exponential_(generator=self._generator)
+        first, total = self._rows or (0, len(scores))
+        noise = scores.new_empty(total, scores.shape[1]).exponential_(generator=self._generator)
+        noise = noise[first : first + len(scores)]
         return scores - noise.clamp_min_(torch.finfo(noise.dtype).tiny).log_()
 
 
@@ -78,8 +90,10 @@ class Steering:
         return StoppingCriteriaList([EachToken(self.watch, skipped_tokens)] if self.watch else [])
 
 
-def logits_processors(settings: GenerationSettings, seed: int, device: torch.device) -> LogitsProcessorList:
-    """What makes greedy decoding draw as the settings say; nothing if they say greedy."""
+def logits_processors(
+    settings: GenerationSettings, seed: int, device: torch.device, rows: tuple[int, int] | None = None
+) -> LogitsProcessorList:
+    """What makes greedy decoding draw as the settings say; nothing if they say greedy. `rows`: see `DrawByNoise`."""
     found = LogitsProcessorList()
     if settings.greedy:
         return found
@@ -87,5 +101,5 @@ def logits_processors(settings: GenerationSettings, seed: int, device: torch.dev
         found.append(TemperatureLogitsWarper(settings.temperature))
     if settings.top_k:
         found.append(TopKLogitsWarper(settings.top_k))
-    found.append(DrawByNoise(seed, device))
+    found.append(DrawByNoise(seed, device, rows))
     return found

@@ -75,16 +75,30 @@ class ScoreStream:
             RewardClientError: If the service gave no usable answer within the retry budget.
             TooManyFailedScoresError: If more responses than allowed got no score.
         """
+        results, asking_s = self.answers(rollout)
+        begin_s = time.perf_counter()
+        scored = self._scorer.place(rollout, results)
+        return replace(scored, score_s=asking_s + time.perf_counter() - begin_s)
+
+    def answers(self, rollout: Rollout) -> tuple[list[ItemResult], float]:
+        """Wait for the answers alone.
+
+        Args:
+            rollout: Of which every response was sent.
+
+        Returns:
+            The scores of each response, and the seconds from the first request to the last answer.
+
+        Raises:
+            RewardClientError: See `collect`.
+        """
         results: dict[int, ItemResult] = {}
         for rows, answer in self._asked:
             results |= zip(rows, answer.result(), strict=True)
         if results.keys() != set(rollout.rows):
             raise ValueError(f"{len(results)} responses were sent for scores, of {len(rollout.rows)}")
-        begin_s = time.perf_counter()
-        scored = self._scorer.place(rollout, [results[row] for row in rollout.rows])
-        placing_s = time.perf_counter() - begin_s
         asking_s = 0.0 if self._begun_s is None else self._answered_s - self._begun_s
-        return replace(scored, score_s=asking_s + placing_s)
+        return [results[row] for row in rollout.rows], asking_s
 
     def _ask(self, part: Rollout) -> list[ItemResult]:
         results = self._scorer.request(part, self._step)

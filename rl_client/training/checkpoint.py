@@ -138,6 +138,7 @@ class CheckpointWriter:
         *,
         saved_step: int,
         best: BestCheckpoint | None = None,
+        writes: bool = True,
     ) -> None:
         """Prepare to write.
 
@@ -147,12 +148,14 @@ class CheckpointWriter:
             pack: Gives the run's state as it stands after a step.
             saved_step: The step that the run goes on from; it has a checkpoint, or is 0.
             best: Judges due checkpoints; the best one stays. Part of what `pack` gives.
+            writes: False in a process beside the one that writes.
         """
         self._folder = folder
         self._settings = settings
         self._pack = pack
         self._saved_step = saved_step
         self._best = best or BestCheckpoint(None)
+        self._writes = writes
 
     def save_if_due(self, step: int) -> None:
         """Write a checkpoint after every `every_steps`-th step."""
@@ -162,7 +165,7 @@ class CheckpointWriter:
 
     def save(self, step: int) -> None:
         """Write a checkpoint of this step unless it has one."""
-        if step > self._saved_step:
+        if step > self._saved_step and self._writes:
             save_checkpoint(self._folder, self._pack(step), keep=self._settings.keep, best_step=self._best.step)
             self._saved_step = step
             self._best.write(self._folder)

@@ -18,6 +18,7 @@ from rl_client.training.settings_diagnostics import DiagnosticsSettings
 from rl_client.training.settings_kl import KlSettings
 from rl_client.training.settings_models import NetworkSettings, PromptFormatSettings, ValueTrunk
 from rl_client.training.settings_pipeline import PipelineSettings
+from rl_client.training.settings_processes import ProcessSettings
 from rl_client.training.settings_rewards import Normalization, PenaltySettings, RewardSettings, check_rewards
 
 
@@ -184,6 +185,7 @@ class TrainConfig(_ScoredConfig, NetworkSettings):
     ppo: PpoSettings
     checkpoint: TrainCheckpointSettings = TrainCheckpointSettings()
     diagnostics: DiagnosticsSettings = DiagnosticsSettings()
+    processes: ProcessSettings = ProcessSettings()
 
     @property
     def responses_per_step(self) -> int:
@@ -220,6 +222,15 @@ class EvaluateConfig(_ScoredConfig):
         if any(reward.normalization is not Normalization.NONE for reward in self.rewards):
             raise ValueError("normalization is of training: an evaluation has no running statistics")
         return self
+
+
+PLACES = frozenset({"WORLD_SIZE", "LOCAL_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"})
+"""Environment variables by which launchers tell a process of its place among several."""
+
+
+def is_lone_process_of_several() -> bool:
+    """Whether `accelerate launch` was told to start several processes and started this one alone, as without GPUs."""
+    return {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys() and PLACES.isdisjoint(os.environ)
 
 
 Config = TypeVar("Config", bound=RuntimeSettings)

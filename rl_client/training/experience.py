@@ -51,6 +51,7 @@ def estimate(
     microbatch_size: int | None = None,
     microbatch_tokens: int | None = None,
     exact_kl_tokens: int = 0,
+    probe: Tensor | None = None,
 ) -> Estimates:
     """One forward of each model over all responses, a micro-batch at a time.
 
@@ -63,11 +64,12 @@ def estimate(
         microbatch_size: At most so many responses in one forward.
         microbatch_tokens: At most so many tokens in one forward, padding included.
         exact_kl_tokens: At how many sampled tokens, evenly spread, whole distributions are compared; 0 for none.
+        probe: [B, T] bool, the tokens at which they are, where others are chosen.
     """
     shape = tokens.response_mask.shape
     device = tokens.response_mask.device
     columns = {name: torch.zeros(shape, device=device) for name in ("logprobs", "ref_logprobs", "values", "entropy")}
-    probe = spread_tokens(tokens.response_mask, exact_kl_tokens)
+    probe = spread_tokens(tokens.response_mask, exact_kl_tokens) if probe is None else probe
     divergences = []
     limits = Limits(microbatch_size, microbatch_tokens, share_prompts=policy.reader.shares_prompts)
     for rows in divide(tokens, limits):

@@ -60,6 +60,22 @@ class MetricLog:
         self.close()
 
 
+class NoLog(MetricLog):
+    """The log of a process that writes none, since another one does."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def write(self, step: int, metrics: Metrics) -> None:
+        """Write nothing."""
+
+    def write_page(self, step: int, name: str, html: str) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def read_metrics(output: Path) -> list[Mapping[str, float | None]]:
     """The lines of a run's metrics.jsonl; a last line without its newline, torn by a crash, is left out."""
     path = output / METRICS_FILE

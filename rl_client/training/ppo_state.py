@@ -49,6 +49,7 @@ FREE_SETTINGS = {
     "gradient_checkpointing",
     "compile",
     "pipeline",
+    "processes",
 }
 """What may differ in a resumed run; the files that the paths name may not."""
 

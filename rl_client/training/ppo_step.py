@@ -1,7 +1,7 @@
 """One PPO update: epochs of mini-batches over a `TrainBatch`."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -11,13 +11,25 @@ from torch.optim import Optimizer
 
 from rl_client.algorithms.ppo_loss import PolicyLoss, ValueLoss, policy_loss, value_loss
 from rl_client.rollout.seeds import derive_seed
-from rl_client.rollout.stages import TrainBatch
+from rl_client.rollout.stages import TokenBatch, TrainBatch
 from rl_client.training.config import PpoSettings
 from rl_client.training.metric_log import Metrics
 from rl_client.training.microbatches import Limits, divide
 from rl_client.training.models import PolicyModel, ValueModel
 from rl_client.training.optim import clip_and_step
+from rl_client.training.processes import Processes
 from rl_client.training.timing import StepTimer
+
+FIGURES = (
+    "policy_loss",
+    "value_loss",
+    "clip_fraction",
+    "value_clip_fraction",
+    "approx_kl",
+    "ratio_mean",
+    "ratio_max",
+)
+"""Of a mini-batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,7 @@ def ppo_update(
     update_policy: bool = True,
     precision: AbstractContextManager[object] | None = None,
     timer: StepTimer | None = None,
+    processes: Processes | None = None,
 ) -> Metrics:
     """Train policy and value model on a batch.
 
@@ -55,6 +68,7 @@ def ppo_update(
         update_policy: Whether the policy learns; False while only the value model warms up.
         precision: Context of the forward passes.
         timer: Told when policy, value model and optimizers have had their turns.
+        processes: Share each mini-batch, all with the same arguments; one when None.
 
     Returns:
         Figures averaged over the mini-batches of all epochs; `ratio_max` is the largest.
@@ -76,6 +90,7 @@ def ppo_update(
                 update_policy=update_policy,
                 precision=precision,
                 timer=timer,
+                processes=processes,
             )
             max_norm = settings.max_grad_norm
             if update_policy:
@@ -100,19 +115,22 @@ def accumulate_gradients(
     update_policy: bool,
     precision: AbstractContextManager[object],
     timer: StepTimer | None = None,
+    processes: Processes | None = None,
 ) -> dict[str, float]:
     """Add a mini-batch's gradients, a micro-batch at a time.
 
     Returns:
-        The mini-batch's losses and figures, whatever the micro-batches were.
+        The mini-batch's losses and figures, whatever the micro-batches and however many the processes were.
     """
     timer = timer or StepTimer()
+    processes = processes or Processes(minibatch.tokens.response_ids.device)
     tokens = float(minibatch.tokens.response_mask.sum())
+    mine = processes.share_rows(len(minibatch.tokens))
     limits = Limits(
         settings.microbatch_size, settings.microbatch_tokens, share_prompts=trainee.policy.reader.shares_prompts
     )
     totals: dict[str, Tensor] = {}
-    for rows in divide(minibatch.tokens, limits):
+    for rows in _microbatches(minibatch.tokens, mine, limits):
         part = minibatch.select(rows)
         policy, value = _part_gradients(
             trainee,
@@ -136,7 +154,16 @@ def accumulate_gradients(
             totals[name] = totals[name] + figure if name in totals else figure
         ratio_max = policy.ratio_max.detach()
         totals["ratio_max"] = torch.maximum(totals["ratio_max"], ratio_max) if "ratio_max" in totals else ratio_max
-    return {name: float(figure) for name, figure in totals.items()}
+    learning = [*(trainee.policy.parameters() if update_policy else ()), *trainee.value.parameters()]
+    processes.sum_gradients({id(parameter): parameter for parameter in learning}.values())
+    return dict(zip(FIGURES, processes.add(totals, FIGURES, largest=("ratio_max",)), strict=True))
+
+
+def _microbatches(tokens: TokenBatch, mine: Tensor, limits: Limits) -> Sequence[Tensor]:
+    """Rows of each micro-batch of this process's rows; none where it has no rows."""
+    if len(mine) == len(tokens):
+        return divide(tokens, limits)
+    return [mine[rows] for rows in divide(tokens.select(mine), limits)] if len(mine) else []
 
 
 def _part_gradients(

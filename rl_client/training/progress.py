@@ -15,7 +15,7 @@ LINES_PER_RUN = 20
 class ProgressReport:
     """Shows steps, chosen figures and the time left."""
 
-    def __init__(self, title: str, *, start_step: int, steps: int, shown: tuple[str, ...]) -> None:
+    def __init__(self, title: str, *, start_step: int, steps: int, shown: tuple[str, ...], quiet: bool = False) -> None:
         """Prepare the report.
 
         Args:
@@ -23,8 +23,9 @@ class ProgressReport:
             start_step: Steps done before.
             steps: Of the whole run.
             shown: Names of the metrics to show, in order; one that ends in `/` stands for all under it.
+            quiet: Show nothing.
         """
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, quiet=quiet)
         self._steps = steps
         self._shown = shown
         self._every = max(1, steps // LINES_PER_RUN)

@@ -18,6 +18,7 @@ from rl_client.training.config import TrainConfig
 from rl_client.training.models import PolicyModel
 from rl_client.training.optim import autocast
 from rl_client.training.ppo_state import PpoState
+from rl_client.training.settings_processes import Scoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +110,18 @@ class RolloutSource:
                 self._prompts.take(step),
                 config.generation,
                 seed=derive_seed(config.seed, "generate", step),
-                delivery=Delivery(scores.send, pipeline.send_share, self._sampling.closing.is_set),
+                delivery=Delivery(
+                    scores.send if config.processes.scoring is Scoring.OWN else _nobody,
+                    pipeline.send_share,
+                    self._sampling.closing.is_set,
+                ),
+                share=self._prompts.share,
             )
         return SampledRollout(rollout, scores, policy, time.perf_counter() - begin_s)
+
+
+def _nobody(_: Rollout) -> None:
+    """Scores are asked for when all processes have sampled."""
 
 
 @torch.no_grad()

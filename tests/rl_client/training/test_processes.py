@@ -1,0 +1,125 @@
+"""What processes that train together say to each other; two real ones on loopback, over gloo."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from rl_client.errors import ConfigError, OtherProcessError
+from rl_client.training.config import Device
+from rl_client.training.processes import Processes
+from tests.rl_client.threads_as_processes import run_threads
+
+TIMEOUT_S = 240.0
+
+SCRIPT = """
+import torch
+from rl_client.errors import LostProcessError, OtherProcessError
+from rl_client.training import processes
+from rl_client.training.config import Device
+
+processes.BUCKET_ELEMENTS = 5
+with processes.Processes.meet(Device.CPU) as here:
+    rank = here.rank
+    assert (here.count, here.is_main, here.device.type) == (2, rank == 0, "cpu")
+    assert here.exchange(lambda: {"rank": rank}) == [{"rank": 0}, {"rank": 1}]
+    assert here.from_main(f"of {rank}") == "of 0"
+    assert here.first("x" if rank == 1 else None) == "x"
+    assert here.add({"a": torch.tensor(rank + 1.5)}, ("a", "b")) == [4.0, 0.0]
+    both, one, none, frozen = (torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(4))
+    frozen.requires_grad = False
+    both.grad = torch.full((2, 2), rank + 1.0)
+    if rank == 1:
+        one.grad = torch.eye(2)
+    here.sum_gradients([both, one, none, frozen])
+    assert both.grad.tolist() == [[3.0, 3.0], [3.0, 3.0]]
+    assert one.grad.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert none.grad is None
+    here.wait()
+    print("done", rank, flush=True)
+    if rank == 1:
+        raise SystemExit(3)
+    try:
+        here.wait()
+    except LostProcessError:
+        raise SystemExit(4)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_two_processes_and_one_that_goes_away(tmp_path):
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    started = []
+    for rank in ("0", "1"):
+        with (tmp_path / f"log-{rank}").open("w") as log:
+            environment = {**os.environ, **place, "RANK": rank, "LOCAL_RANK": rank}
+            started.append(subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=log, stderr=log, env=environment))
+    try:
+        statuses = [process.wait(TIMEOUT_S) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert statuses == [4, 3], (tmp_path / "log-0").read_text()
+    assert "done 1" in (tmp_path / "log-1").read_text()
+
+
+def test_one_process_talks_to_itself():
+    with Processes.meet(Device.CPU) as here:
+        assert (here.count, here.rank, here.is_main, here.device) == (1, 0, True, torch.device("cpu"))
+        assert here.exchange(lambda: 5) == [5]
+        assert here.together(lambda: 5) == 5
+        assert here.from_main("x") == "x"
+        assert here.first(None) is None
+        assert here.add({"a": torch.tensor(1.5)}, ("b", "a")) == [0.0, 1.5]
+        assert here.share_rows(3).tolist() == [0, 1, 2]
+        here.wait()
+
+
+def test_rows_of_a_minibatch():
+    rows = [Processes(torch.device("cpu"), rank=rank, count=3).share_rows(4).tolist() for rank in range(3)]
+    assert rows == [[0], [1], [2, 3]]
+    rows = [Processes(torch.device("cpu"), rank=rank, count=3).share_rows(1).tolist() for rank in range(3)]
+    assert rows == [[], [], [0]]
+
+
+def test_figures_are_summed_or_the_largest_is_taken():
+    def add(processes):
+        figures = {"loss": torch.tensor(float(processes.rank)), "ratio_max": torch.tensor(2.0 - processes.rank)}
+        return processes.add(figures, ("loss", "ratio_max"), largest=("ratio_max",))
+
+    assert run_threads(3, add) == [[3.0, 2.0]] * 3
+
+
+def test_work_that_fails_somewhere_fails_everywhere():
+    def work(processes):
+        return processes.together(lambda: 1 // processes.rank)
+
+    failed, other = run_threads(2, work)
+    assert isinstance(failed, ZeroDivisionError)
+    assert isinstance(other, OtherProcessError)
+    assert "process 0 failed: ZeroDivisionError" in str(other)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what the test finds missing")
+def test_a_device_that_is_not_there_is_told():
+    with pytest.raises(ConfigError, match="torch finds none"):
+        Processes.meet(Device.CUDA)
+    assert Processes.meet(Device.AUTO).device.type == "cpu"
+
+
+def test_a_launcher_that_starts_one_process_in_place_of_two_is_told(monkeypatch):
+    """What `accelerate launch --cpu --num_processes 2` sets; the launcher itself is run in the service's tests."""
+    for name in ("WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(ConfigError, match="torchrun"):
+        Processes.meet(Device.CPU)
