@@ -78,6 +78,7 @@ def test_the_second_time_makes_no_inference(scripted, write_rows, tmp_path):
     assert scores(output) == first
 
 
+@pytest.mark.slow
 def test_a_replica_that_dies_in_mid_run_costs_no_row(scripted, start_scripted, write_rows, tmp_path):
     data, output = write_rows(120), tmp_path / "scored.parquet"
     dying = start_scripted()

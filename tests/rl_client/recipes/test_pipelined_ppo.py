@@ -114,6 +114,7 @@ def test_a_stale_run_that_was_killed_resumes_bit_for_bit(run, train_config, at_s
     assert_same_run(killed, unbroken, read_metrics)
 
 
+@pytest.mark.slow
 def test_a_stale_run_of_an_adapter_resumes_bit_for_bit(run, train_config, at_step, read_metrics):
     """The copy that samples has an adapter of its own; the reference, meanwhile, is the policy's switched off."""
     settings = STALE | {"ppo__steps": 3, "lora": {"rank": 2}}
@@ -127,6 +128,7 @@ def test_a_stale_run_of_an_adapter_resumes_bit_for_bit(run, train_config, at_ste
     assert_same_run(killed, unbroken, read_metrics)
 
 
+@pytest.mark.slow
 def test_a_stale_run_can_be_prolonged(run, train_config, read_metrics):
     plain = {**STALE, "ppo__schedule": "constant", "ppo__warmup_ratio": 0.0}
     longer = train_config("longer", **plain)

@@ -109,7 +109,15 @@ def test_a_killed_run_resumes_bit_for_bit(run, train_config, kill_after, read_me
     "changes",
     [
         {"lora": {"rank": 2, "alpha": 4}},
-        {"lora": {"rank": 2, "alpha": 4}, "value_trunk": "shared", "gradient_checkpointing": True, "precision": "bf16"},
+        pytest.param(
+            {
+                "lora": {"rank": 2, "alpha": 4},
+                "value_trunk": "shared",
+                "gradient_checkpointing": True,
+                "precision": "bf16",
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["adapter", "adapter_shared_trunk_bf16"],
 )
