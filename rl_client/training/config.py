@@ -228,9 +228,14 @@ PLACES = frozenset({"WORLD_SIZE", "LOCAL_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZ
 """Environment variables by which launchers tell a process of its place among several."""
 
 
-def is_lone_process_of_several() -> bool:
-    """Whether `accelerate launch` was told to start several processes and started this one alone, as without GPUs."""
-    return {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys() and PLACES.isdisjoint(os.environ)
+def launcher_fault(processes: int) -> str | None:
+    """What `accelerate launch` was told and this run does not do; without GPUs it starts one process of several."""
+    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("1", "true"):
+            return f"was told to use {name}, and this run shards nothing: each process holds all models"
+    alone = {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys() and PLACES.isdisjoint(os.environ)
+    lone = "started one process in place of several, as it does without GPUs; use torchrun --nproc_per_node N"
+    return lone if processes == 1 and alone else None
 
 
 Config = TypeVar("Config", bound=RuntimeSettings)

@@ -10,7 +10,7 @@ from accelerate import PartialState
 from torch import Tensor, distributed
 
 from rl_client.errors import ConfigError, LostProcessError, OtherProcessError
-from rl_client.training.config import Device, is_lone_process_of_several
+from rl_client.training.config import Device, launcher_fault
 
 T = TypeVar("T")
 
@@ -37,18 +37,15 @@ class Processes:
         """Join the others, if a launcher started some.
 
         Raises:
-            ConfigError: torch finds no such device, or a launcher was told to start several processes and started one.
+            ConfigError: torch finds no such device, or `accelerate launch` was told what is not done.
         """
         if device is Device.AUTO:
             device = Device.CUDA if torch.cuda.is_available() else Device.CPU
         if device is Device.CUDA and not torch.cuda.is_available():
             raise ConfigError("settings", ["device: cuda was asked for, and torch finds none"])
         state = PartialState(cpu=device is Device.CPU)
-        if state.num_processes == 1 and is_lone_process_of_several():
-            raise ConfigError(
-                "accelerate launch",
-                ["started one process in place of several, as it does without GPUs; use torchrun --nproc_per_node N"],
-            )
+        if fault := launcher_fault(state.num_processes):
+            raise ConfigError("accelerate launch", [fault])
         if state.num_processes == 1:
             return Processes(torch.device(device.value))
         return Processes(torch.device(state.device), rank=state.process_index, count=state.num_processes)

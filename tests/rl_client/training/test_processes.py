@@ -123,3 +123,10 @@ def test_a_launcher_that_starts_one_process_in_place_of_two_is_told(monkeypatch)
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     with pytest.raises(ConfigError, match="torchrun"):
         Processes.meet(Device.CPU)
+
+
+def test_a_launcher_that_was_told_to_shard_is_refused(monkeypatch):
+    """What `accelerate launch --use_fsdp` sets: the run would otherwise hold whole models, unnoticed."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match="told to use FSDP"):
+        Processes.meet(Device.CPU)
