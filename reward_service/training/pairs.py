@@ -38,8 +38,8 @@ def preference_pairs(example: FeedbackExample) -> tuple[Pair, ...]:
 def coverage_pairs(example: FeedbackExample, similarity: float) -> tuple[Pair, ...]:
     """The pairs of predictions that cover different numbers of relevant passage sentences; more wins.
 
-    Predictions with the same text teach nothing, also where what is listed as missing sets the first one apart; nor does
-    a blank one, which stands for a response that nobody gave.
+    Predictions with the same text teach nothing, also where what is listed as missing sets the first one apart; nor
+    does a blank one, which stands for a response that nobody gave.
 
     Source: arXiv 2306.01693 (completeness), with a lexical in place of a neural similarity.
     """
