@@ -144,7 +144,7 @@ def files_of(folder: Path) -> list[str]:
     return sorted(name for name in found if not name.startswith("tensorboard/"))
 
 
-@pytest.mark.parametrize("scoring", ["own", "gathered"])
+@pytest.mark.parametrize("scoring", ["own", pytest.param("gathered", marks=pytest.mark.slow)])
 def test_two_processes_learn_what_one_does(nursery, make, read_metrics, scoring):
     single, _ = make("single")
     train_ppo(single, resume=False)
