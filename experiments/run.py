@@ -244,7 +244,7 @@ def main(
     except CommandError as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         raise typer.Exit(EXIT_FAILED) from error
-    console.print(f"python -m experiments.tables {RUNS / size} --out report.html makes the tables", highlight=False)
+    typer.echo(f"python -m experiments.tables {RUNS / size} --out report.html makes the tables")
 
 
 def _run_family(runner: _Runner, size: Size, name: str, arms: list[str] | None, steps: int | None, seed: int) -> None:
