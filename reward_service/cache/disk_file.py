@@ -160,7 +160,12 @@ class DiskFile:
     def _prepare(self, path: Path) -> None:
         self._sql.execute("PRAGMA trusted_schema = OFF")
         self._sql.execute("PRAGMA cell_size_check = ON")
-        if not self._is_ours(path):
+        self._sql.execute("BEGIN")  # Another process may be making its tables: what is read here belongs together.
+        try:
+            ready = self._is_ours(path)
+        finally:
+            self._sql.execute("COMMIT")
+        if not ready:
             # Only a file without tables can still be told to give pages back.
             self._sql.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._use_wal()

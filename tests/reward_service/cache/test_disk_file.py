@@ -1,5 +1,6 @@
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,11 @@ def test_what_is_no_database_is_an_sqlite_error(path: Path) -> None:
     path.write_bytes(b"no database at all" * 100)
     with pytest.raises(sqlite3.DatabaseError, match="not a database"):
         DiskFile(path)
+
+
+def test_many_open_a_new_file_at_once(tmp_path: Path) -> None:
+    """One that looks while another makes the tables sees all of them or none, whenever that is."""
+    for number in range(10):
+        path = tmp_path / f"{number}.db"
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(lambda _, path=path: DiskFile(path).close(), range(6)))
