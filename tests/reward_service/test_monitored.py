@@ -30,9 +30,12 @@ JOB = "ppo-7"
 
 # A reward whose thread ends when it meets the word: what a worker does that runs into a fault of its runtime.
 MORTAL = """
+import asyncio
+
 async def score(responses):
     if any("die" in one.response for one in responses):
-        raise SystemExit
+        asyncio.get_running_loop().stop()
+        await asyncio.Event().wait()
     return [[0.5 for _ in one.segments] for one in responses]
 """
 
