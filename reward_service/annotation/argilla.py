@@ -22,6 +22,7 @@ from reward_service.annotation.exchange import (
     choice_number,
     choices_of,
     imported,
+    read_each,
     task_fields,
     task_of,
 )
@@ -109,15 +110,7 @@ def read_argilla(content: Any, counted: Offsets = Offsets.UTF16) -> list[Importe
     Raises:
         ValueError: Records or responses that cannot be read: each with its number, from 0.
     """
-    if not isinstance(content, list):
-        raise ValueError("must be a list of records")
-    found = []
-    for number, record in enumerate(content):
-        try:
-            found.append(_read_record(record, counted))
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ValueError(f"record {number}: {error!r}") from error
-    return found
+    return read_each(content, "record", lambda entry: _read_record(entry, counted))
 
 
 def _read_record(record: Mapping[str, Any], counted: Offsets) -> Imported:

@@ -1,7 +1,7 @@
 """What the formats of other programs have in common: the names of their parts, and one way to read and write them."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,28 @@ class Imported:
 
     task: Task
     annotations: Mapping[str, Annotation]
+
+
+def read_each(content: Any, name: str, read: Callable[[Any], Imported]) -> list[Imported]:
+    """Read a file's list, one entry at a time.
+
+    Args:
+        content: The file's content.
+        name: What an entry is called in messages.
+        read: Reads one.
+
+    Raises:
+        ValueError: It is no list, or an entry cannot be read: with its number, from 0.
+    """
+    if not isinstance(content, list):
+        raise ValueError(f"must be a list of {name}s")
+    found = []
+    for number, entry in enumerate(content):
+        try:
+            found.append(read(entry))
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(f"{name} {number}: {error!r}") from error
+    return found
 
 
 def by_task(annotated: Sequence[tuple[Task, Kept]]) -> Iterator[tuple[Task, list[Kept]]]:

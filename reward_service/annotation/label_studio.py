@@ -18,6 +18,7 @@ from reward_service.annotation.exchange import (
     choice_number,
     choices_of,
     imported,
+    read_each,
     task_fields,
     task_of,
 )
@@ -101,15 +102,7 @@ def read_label_studio(content: Any, counted: Offsets = Offsets.CODE_POINTS) -> l
     Raises:
         ValueError: Tasks or annotations that cannot be read: each with its number, from 0.
     """
-    if not isinstance(content, list):
-        raise ValueError("must be a list of tasks")
-    found = []
-    for number, entry in enumerate(content):
-        try:
-            found.append(_read_task(entry, counted))
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ValueError(f"task {number}: {error!r}") from error
-    return found
+    return read_each(content, "task", lambda entry: _read_task(entry, counted))
 
 
 def _read_task(entry: Mapping[str, Any], counted: Offsets) -> Imported:

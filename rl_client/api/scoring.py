@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 
 from pydantic_core import PydanticSerializationError
 
-from reward_proto import RETRYABLE, ErrorCode, ItemResult, ScoreError, ScoreItem, ScoreReply
+from reward_proto import (
+    RETRYABLE,
+    ErrorCode,
+    ItemResult,
+    ModelInfo,
+    ModelScore,
+    ScoreError,
+    ScoreItem,
+    ScoreReply,
+)
 from rl_client.api.errors import ApiStatusError, ReplyError
 from rl_client.api.exchange import Attempt, Exchange, request_with_retries
 from rl_client.api.reply_check import Pin, check_score_reply, parse_reply
@@ -90,6 +99,18 @@ def resolve_models(
             pins[name] = Pin(suffix)
         references[name] = reference
     return references, pins
+
+
+def refused_score(info: ModelInfo, error: ApiStatusError) -> ModelScore:
+    """In the place of a model's score: why the service refused the request for it."""
+    return ModelScore(
+        model=info.name,
+        version=info.version,
+        runtime=info.runtime,
+        granularity=info.granularity,
+        segments=None,
+        error=ScoreError(code=error.code or ErrorCode.INTERNAL, message=error.message, retryable=error.retryable),
+    )
 
 
 def join_results(parts: Sequence[Sequence[ItemResult]]) -> list[ItemResult]:

@@ -10,11 +10,12 @@ from typing import Self
 
 import httpx
 
-from reward_proto import ItemResult, ModelInfo, ModelScore, ScoreError, ScoreItem
+from reward_proto import ItemResult, ModelInfo, ModelScore, ScoreItem
 from reward_proto.errors import ErrorCode
 from rl_client.api import RetryPolicy, RewardClient
 from rl_client.api.errors import ApiStatusError, RewardClientError
 from rl_client.api.retry import MODEL_FAULTS
+from rl_client.api.scoring import refused_score
 from rl_client.errors import VersionChangedError
 
 ELSEWHERE_AFTER_S = 5.0
@@ -129,7 +130,7 @@ class Replicas:
             return [result.scores for result in self._ask(items, models)]
         except ApiStatusError as error:
             if error.code in OF_EACH_ITEM or (error.code in OF_SOME_ITEM and len(items) == 1):
-                return [{name: self._failed(name, error) for name in models} for _ in items]
+                return [{name: refused_score(self.models[name], error) for name in models} for _ in items]
             if error.code not in OF_SOME_ITEM:
                 raise
         half = len(items) // 2
@@ -160,15 +161,3 @@ class Replicas:
             )
             replica.in_flight += 1
             return replica
-
-    def _failed(self, name: str, error: ApiStatusError) -> ModelScore:
-        info = self.models[name]
-        reason = ScoreError(code=error.code or ErrorCode.INTERNAL, message=error.message, retryable=error.retryable)
-        return ModelScore(
-            model=name,
-            version=info.version,
-            runtime=info.runtime,
-            granularity=info.granularity,
-            segments=None,
-            error=reason,
-        )

@@ -10,10 +10,11 @@ from pathlib import Path
 import httpx
 import torch
 
-from reward_proto import ErrorCode, ItemResult, ModelInfo, ModelScore, ScoreError, ScoreItem
+from reward_proto import ErrorCode, ItemResult, ModelInfo, ScoreItem
 from rl_client.api import RetryPolicy, RewardClient
 from rl_client.api.client import MAX_RUN_CHARS
 from rl_client.api.errors import ApiStatusError
+from rl_client.api.scoring import refused_score
 from rl_client.errors import TooManyFailedScoresError
 from rl_client.rollout.local_rewards import RUNTIME, LocalReward
 from rl_client.rollout.penalties import penalties_of
@@ -190,23 +191,9 @@ class RewardScorer:
             except ApiStatusError as error:
                 if error.code is None or error.code not in REFUSED_SCORES:
                     raise
-                reason = ScoreError(code=error.code, message=error.message, retryable=error.retryable)
-                results += [self._refused(item, reason) for item in part]
+                scores = {name: refused_score(info, error) for name, info in self.models.items()}
+                results += [ItemResult(id=item.id or "", scores=scores) for item in part]
         return results
-
-    def _refused(self, item: ScoreItem, reason: ScoreError) -> ItemResult:
-        scores = {
-            name: ModelScore(
-                model=name,
-                version=info.version,
-                runtime=info.runtime,
-                granularity=info.granularity,
-                segments=None,
-                error=reason,
-            )
-            for name, info in self.models.items()
-        }
-        return ItemResult(id=item.id or "", scores=scores)
 
     def _source(
         self, shaper: Shaper, rollout: Rollout, results: Sequence[ItemResult], failed: Sequence[bool]
