@@ -21,6 +21,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from word_tokenizer import save_word_tokenizer
+
 VOCABULARY = 64
 PAD, EOS, UNK = 0, 1, 2
 SERIAL = {"concurrent_requests": 0, "send_share": 1.0}
@@ -29,8 +31,7 @@ SERIAL = {"concurrent_requests": 0, "send_share": 1.0}
 def write_files(folder: Path, d_model: int) -> None:
     """A T5 with random weights, a tokenizer of made-up words, and prompts of 40 to 80 tokens."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+    from transformers import T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(0)
     config = T5Config(
@@ -46,15 +47,7 @@ def write_files(folder: Path, d_model: int) -> None:
         eos_token_id=EOS,
     )
     T5ForConditionalGeneration(config).save_pretrained(folder)
-    words = ["<pad>", "</s>", "<unk>", *(f"▁w{number}" for number in range(VOCABULARY - 3))]
-    backend = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    backend.decoder = decoders.Metaspace()
-    backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", EOS)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-    )
-    tokenizer.save_pretrained(folder)
+    save_word_tokenizer(folder, VOCABULARY)
     rng = random.Random(0)
     lines = [
         {"id": f"p{i}", "prompt": " ".join(f"w{rng.randrange(VOCABULARY - 3)}" for _ in range(rng.randint(40, 80)))}

@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from word_tokenizer import save_word_tokenizer
+
 SIDES = ("released", "ours")
 VOCABULARY = 32_128
 PAD, EOS = 0, 1
@@ -31,8 +33,7 @@ CLIP, KL, GAMMA, GAE_LAMBDA, RATE = 0.2, 0.3, 1.0, 0.95, 1e-5
 def write_files(folder: Path, wanted: argparse.Namespace) -> None:
     """A T5 with random weights, a tokenizer of made-up words, and prompts within a tenth of the wanted length."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+    from transformers import T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(0)
     config = T5Config(
@@ -40,15 +41,7 @@ def write_files(folder: Path, wanted: argparse.Namespace) -> None:
         decoder_start_token_id=PAD, pad_token_id=PAD, eos_token_id=EOS,
     )  # fmt: skip
     T5ForConditionalGeneration(config).save_pretrained(folder)
-    words = ["<pad>", "</s>", "<unk>", *(f"▁w{number}" for number in range(VOCABULARY - 3))]
-    backend = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    backend.decoder = decoders.Metaspace()
-    backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", EOS)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-    )
-    tokenizer.save_pretrained(folder)
+    save_word_tokenizer(folder, VOCABULARY)
     rng = random.Random(0)
     lengths = [round(wanted.prompt_tokens * rng.uniform(0.9, 1.1)) for _ in range(wanted.prompts)]
     lines = [
