@@ -58,15 +58,17 @@ def _score_head(
     else:
         counts = [len(one.positions) for one in reads]
         read = _read_tokens(reads, logits)
-    finite = np.atleast_1d(np.isfinite(read).all(axis=1))
-    read = np.where(finite[:, None], read, 0.0)
+    finite = np.isfinite(read)
+    is_all_finite = bool(finite.all())
+    if not is_all_finite:
+        read = np.where(finite.all(axis=1, keepdims=True), read, 0.0)
     scores, labels = _judge(head, read)
     results: list[ItemScore | ModelFailedError] = []
     first = 0
     for one, item, count in zip(reads, encoded, counts, strict=True):
         here = slice(first, first + count)
         first += count
-        if not finite[here].all():
+        if not is_all_finite and not finite[here].all():
             results.append(ModelFailedError("the model gave NaN or infinity for this item"))
             continue
         segments = tuple(
@@ -105,8 +107,12 @@ class TokenPlaces:
             rows: Places in the batch, one for each of `reads`.
             reads: Where one head's segments are read, S of them in all.
         """
-        positions = np.concatenate([read.positions for read in reads])
-        at_rows = np.repeat(np.array(rows, dtype=np.int64), [len(read.positions) for read in reads])
+        if len(reads) == 1:  # Small arrays: what counts is how many calls there are.
+            positions = reads[0].positions
+            at_rows = np.full(len(positions), rows[0])
+        else:
+            positions = np.concatenate([read.positions for read in reads])
+            at_rows = np.repeat(np.array(rows, dtype=np.int64), [len(read.positions) for read in reads])
         own = [(read.widths, read.divisors) for read in reads if read.widths is not None and read.divisors is not None]
         if not own:
             return cls(at_rows, positions)

@@ -7,8 +7,8 @@ items of a request go to the queue at once, so that a lone caller gets the same 
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -134,8 +134,9 @@ class EncoderSource:
             # What is not there when the time is up is told to be late in its own place.
             with suppress(TimeoutError):
                 async with asyncio.timeout(remaining_s):
-                    await self._encode_in_pool(run, items)
+                    last = await self._encode_in_pool(run, items, wake)
                     await done.wait()
+                    _raise_failure(last)
             self._correction.learn(expected_s, time.monotonic() - begin_s)
         finally:
             run.submission.abandoned = True
@@ -199,14 +200,30 @@ class EncoderSource:
     def _by_head(self, result: HeadScores | ServiceError) -> tuple[ItemScore | ServiceError, ...]:
         return result if isinstance(result, tuple) else (result,) * len(self.cards)
 
-    async def _encode_in_pool(self, run: _Run, items: Sequence[TextItem]) -> None:
-        """Segment and tokenize on the pool, a few items at a time so that requests take turns; then queue them."""
+    async def _encode_in_pool(self, run: _Run, items: Sequence[TextItem], wake: Callable[[], None]) -> "Future[None]":
+        """Segment and tokenize on the pool, a few items at a time so that requests take turns; then queue them.
+
+        Args:
+            run: The request.
+            items: Its items.
+            wake: Is called if the last part fails, since then no result wakes the caller.
+
+        Returns:
+            The last part, which is not waited for: the results tell that it is done.
+        """
         loop = asyncio.get_running_loop()
         numbered = list(enumerate(items))
-        for begin in range(0, len(items), ENCODED_TOGETHER):
-            part = numbered[begin : begin + ENCODED_TOGETHER]
-            is_last = begin + ENCODED_TOGETHER >= len(items)
-            await loop.run_in_executor(self._pool, self._encode_last if is_last else self._encode, run, part)
+        last = (len(items) - 1) // ENCODED_TOGETHER * ENCODED_TOGETHER
+        for begin in range(0, last, ENCODED_TOGETHER):
+            await loop.run_in_executor(self._pool, self._encode, run, numbered[begin : begin + ENCODED_TOGETHER])
+        future = self._pool.submit(self._encode_last, run, numbered[last:])
+
+        def wake_if_failed(future: "Future[None]") -> None:
+            if future.cancelled() or future.exception() is not None:
+                wake()
+
+        future.add_done_callback(wake_if_failed)
+        return future
 
     def _encode_last(self, run: _Run, items: Sequence[tuple[int, TextItem]]) -> None:
         """Segment and tokenize the rest, and queue all; at once, since another way over the loop takes time."""
@@ -246,3 +263,9 @@ class EncoderSource:
                 self._with_wait(error, run.submission.job)
             for index, _ in run.inputs:
                 run.submission.settle(index, error)
+
+
+def _raise_failure(last: "Future[None]") -> None:
+    """Raise what ended the last part of a request's encoding, if anything did."""
+    if last.cancelled() or (last.done() and last.exception() is not None):
+        last.result()

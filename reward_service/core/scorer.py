@@ -149,7 +149,8 @@ class Scorer:
         with self._admitted(sources):
             await self._check_segments(items)
             self._quotas.admit(job, len(items))
-            found = await asyncio.gather(*(_recorded(source, items, deadline_s, job) for source in sources))
+            asked = [_recorded(source, items, deadline_s, job) for source in sources]
+            found = [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked)  # A task each takes time.
             self._quotas.spend(job, sum(outcome.input_tokens for outcome in found))
         by_source = {id(source): outcome for source, outcome in zip(sources, found, strict=True)}
         outcomes = tuple(_of_model(model, by_source[id(model.source)]) for model in models)

@@ -17,11 +17,13 @@ from reward_service.ledger.answer import Ledger
 from reward_service.web import error_map
 from reward_service.web.access import OPEN_PATHS, Access, guard
 from reward_service.web.admin import Lineup, UnloadRequest, make_admin_router
+from reward_service.web.bare_route import BareRoute
 from reward_service.web.compat.error_shapes import ErrorShapes
-from reward_service.web.compat.routes import BODIES, make_compat_router
+from reward_service.web.compat.routes import BODIES, add_compat_routes
 from reward_service.web.context import RequestContext
 from reward_service.web.metrics import Metrics
 from reward_service.web.routes import make_router
+from reward_service.web.score_route import add_score_route
 from reward_service.web.trace import Tracer
 from reward_service.web.ui.routes import make_ui_router
 
@@ -69,11 +71,12 @@ def create_app(
     app.add_middleware(RequestContext, metrics=metrics, access=access, tracer=tracer)
     app.add_middleware(ErrorShapes)
     error_map.install(app)
-    app.include_router(make_router(scorer, metrics, lineup, ledger, max_items=max_items, max_body_bytes=max_body_bytes))
+    app.router.route_class = BareRoute
+    limits = {"max_items": max_items, "max_body_bytes": max_body_bytes}
+    add_score_route(app.router, scorer, ledger, **limits)
+    add_compat_routes(app.router, scorer, compat or Compat(), ledger, **limits)
+    app.include_router(make_router(scorer, metrics, lineup, max_body_bytes=max_body_bytes))
     app.include_router(make_admin_router(lineup, access))
-    app.include_router(
-        make_compat_router(scorer, compat or Compat(), ledger, max_items=max_items, max_body_bytes=max_body_bytes)
-    )
     if ui:
         app.include_router(make_ui_router())
     if annotate is not None:

@@ -5,12 +5,20 @@ other.
 """
 
 import asyncio
-from typing import Any
+import logging
+from typing import Any, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from reward_service.errors import DeadlineExceededError, OverloadedError
+
+logger = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Of a request's line and headers together, give or take one read from the connection."""
+
+_REPLY, _CONTINUE, _BLANK_LINE = b"HTTP/1.1 ", b"HTTP/1.1 100 ", b"\r\n\r\n"
 
 RETRY_AFTER_S = 1.0
 """When a request may come again that met too many others on their way."""
@@ -68,27 +76,95 @@ class BodyArrival:
             self._pending_bytes -= held
 
 
-class PromptProtocol(H11Protocol):
-    """uvicorn's HTTP protocol, except that a connection is closed whose request's head does not arrive in time.
+class JoinedWrites:
+    """A connection on which a reply's head goes out together with the beginning of its body, as one packet.
+
+    uvicorn writes them apart, so that the caller is woken twice for one small reply.
+
+    Args:
+        transport: The connection; all that is not told here is its.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write, unless it is a head: that waits for what comes next."""
+        if not self._head and data.startswith(_REPLY) and not data.startswith(_CONTINUE) and data.endswith(_BLANK_LINE):
+            self._head = data
+            return
+        data, self._head = self._head + data, b""
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write what waits: a head to which no body belongs."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        """Close, after what waits."""
+        self.flush()
+        self._transport.close()
+
+
+class PromptProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, except that a request's head must arrive in time and be of a bounded size.
+
+    The parser has no bounds of its own. So what arrives is counted until it has made a head, a part of the body or the
+    end of the request of it, which bounds trailers and the extensions of chunks as well.
 
     `head_timeout_s` is set by a subclass, since uvicorn makes the instances.
     """
 
     head_timeout_s = 30.0
     _timer: asyncio.TimerHandle | None = None
+    _unread_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first request."""
-        super().connection_made(transport)
+        self._joined = JoinedWrites(transport)
+        super().connection_made(cast(asyncio.Transport, self._joined))
         self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
-        """Wait on, or stop waiting as soon as there is a request."""
+        """Wait on, or stop waiting as soon as there is a request; give up one that is all head."""
+        self._unread_bytes += len(data)
         super().data_received(data)
-        if self.cycle is None or self.cycle.response_complete:
+        idle = self.cycle is None or self.cycle.response_complete
+        if self._unread_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            logger.warning("a request's head is over %d bytes", MAX_HEAD_BYTES)
+            if idle:
+                self.send_400_response("Request head too large.")
+            else:  # A reply may have begun.
+                self.transport.close()
+        if idle:
             self._wait_for_head()
         else:
             self._stop_waiting()
+
+    def on_headers_complete(self) -> None:
+        """A head is there."""
+        self._unread_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body is there; `BodyArrival` bounds bodies."""
+        self._unread_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request is there, its trailers too."""
+        self._unread_bytes = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """A reply is there, which may have been a head alone."""
+        self._joined.flush()
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""

@@ -1,8 +1,8 @@
 """Reading a request's body within a bound, and noticing that its sender has left."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import Any, TypeVar, cast
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -11,6 +11,9 @@ from reward_service.errors import DeadlineExceededError, PayloadTooLargeError
 
 DISCARDED_BYTES = 64 * 1024 * 1024
 """How much of a body over the limit is read and thrown away, so that its sender gets to see the reply."""
+
+WATCH_AFTER_S = 0.005
+"""When a caller who may have left is looked for; before that the work is to get to other threads first."""
 
 R = TypeVar("R")
 
@@ -45,23 +48,39 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, R]) -> R:
+async def while_connected(request: Request, work: Awaitable[R]) -> R:
     """Run `work`, and cancel it if the caller leaves. The body must have been read.
 
     Raises:
         ClientDisconnect: The caller left.
     """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
+    task = cast(asyncio.Task[Any], asyncio.current_task())  # Every endpoint runs in one.
+    watch: asyncio.Task[None] | None = None
+    has_left = is_over = False
+
+    def begin() -> None:
+        nonlocal watch
+        watch = asyncio.ensure_future(_disconnected(request))
+        watch.add_done_callback(leave)
+
+    def leave(watch: asyncio.Task[None]) -> None:
+        nonlocal has_left
+        if not watch.cancelled() and not is_over:
+            has_left = True
+            task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, begin)
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if has_left and task.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
     finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.wait({task, gone})  # Until what was cancelled has cleaned up.
+        is_over = True
+        timer.cancel()
+        if watch is not None:
+            watch.cancel()
 
 
 async def _disconnected(request: Request) -> None:

@@ -4,28 +4,23 @@ Bodies are parsed from bytes and written to bytes by pydantic itself, which is s
 own path through dicts; `web.app` adds the bodies' schemas to the OpenAPI document.
 """
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
-from reward_proto.errors import HTTP_STATUS, ErrorCode, ErrorReply
+from reward_proto.errors import ErrorCode, ErrorReply
 from reward_proto.models import ModelInfo, ModelList
-from reward_proto.score import ScoreReply, ScoreRequest, SegmentReply, SegmentRequest
+from reward_proto.score import SegmentReply, SegmentRequest
 from reward_service.core.scorer import Scorer
 from reward_service.core.segment import DEFAULT_LANGUAGE
 from reward_service.core.segmenter_version import segmenter_version
-from reward_service.errors import PayloadTooLargeError
-from reward_service.ledger.answer import Ledger
 from reward_service.web.admin import Lineup
-from reward_service.web.asker import read_asker
 from reward_service.web.body import read_body, while_connected
-from reward_service.web.convert import server_timing, to_ids, to_info, to_model_info, to_reply, to_text_item
+from reward_service.web.convert import to_info, to_model_info
+from reward_service.web.documented import JSON, body_of, errors_of
 from reward_service.web.error_map import error_response
 from reward_service.web.metrics import Metrics
 
-JSON = "application/json"
 NOT_READY_STATUS = 503
 
 
@@ -33,43 +28,23 @@ def make_router(
     scorer: Scorer,
     metrics: Metrics,
     lineup: Lineup | None,
-    ledger: Ledger | None = None,
     *,
-    max_items: int,
     max_body_bytes: int,
 ) -> APIRouter:
-    """The endpoints of the native interface that change nothing, bound to what is served."""
+    """The endpoints of the native interface that neither score nor change anything, bound to what is served."""
     router = APIRouter()
-
-    @router.post(
-        "/v1/score", response_model=ScoreReply, responses=_errors_of_scoring(), openapi_extra=_body(ScoreRequest)
-    )
-    async def score(request: Request) -> Response:
-        """Score every item with every model that the request names."""
-        asker = read_asker(request)
-        wanted = ScoreRequest.model_validate_json(await read_body(request, max_body_bytes), strict=True)
-        if len(wanted.items) > max_items:
-            raise PayloadTooLargeError(f"{len(wanted.items)} items are over {max_items}", max_items=max_items)
-        ids = to_ids(wanted.items)
-        items = [to_text_item(item) for item in wanted.items]
-        scoring = scorer.score(items, wanted.models, wanted.timeout_s, request.state.client_job)
-        outcome = await while_connected(request, scoring)
-        if ledger is not None:
-            ledger.record(asker, ids, items, outcome.models)
-        reply = to_reply(ids, outcome, request.state.request_id, return_logits=wanted.return_logits)
-        return Response(reply.model_dump_json(), media_type=JSON, headers={"Server-Timing": server_timing(outcome)})
 
     @router.post(
         "/v1/segment",
         response_model=SegmentReply,
-        responses=_errors(
+        responses=errors_of(
             ErrorCode.INVALID_REQUEST,
             ErrorCode.PAYLOAD_TOO_LARGE,
             ErrorCode.OVERLOADED,
             ErrorCode.DRAINING,
             ErrorCode.DEADLINE_EXCEEDED,
         ),
-        openapi_extra=_body(SegmentRequest),
+        openapi_extra=body_of(SegmentRequest),
     )
     async def segment(request: Request) -> Response:
         """Divide a text as the models of this granularity do."""
@@ -85,7 +60,7 @@ def make_router(
         listed = [to_model_info(model) for model in scorer.models.values()]
         return _json(ModelList(models=listed + [to_info(card, state) for card, state in unserved]))
 
-    @router.get("/v1/models/{name}", response_model=ModelInfo, responses=_errors(ErrorCode.UNKNOWN_MODEL))
+    @router.get("/v1/models/{name}", response_model=ModelInfo, responses=errors_of(ErrorCode.UNKNOWN_MODEL))
     async def model(name: str) -> Response:
         """Describe one model, by `name`, `name@alias` or `name@version`."""
         if lineup and name in lineup.unserved:
@@ -128,21 +103,3 @@ def _readiness(scorer: Scorer, request_id: str) -> Response:
 
 def _json(reply: BaseModel) -> Response:
     return Response(reply.model_dump_json(), media_type=JSON)
-
-
-def _body(schema: type[BaseModel]) -> dict[str, Any]:
-    reference = {"$ref": f"#/components/schemas/{schema.__name__}"}
-    return {"requestBody": {"required": True, "content": {JSON: {"schema": reference}}}}
-
-
-def _errors(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
-    by_status: dict[int | str, dict[str, Any]] = {}
-    for code in codes:
-        known = by_status.setdefault(HTTP_STATUS[code], {"model": ErrorReply, "description": ""})
-        known["description"] += f"{', ' if known['description'] else ''}{code}"
-    return by_status
-
-
-def _errors_of_scoring() -> dict[int | str, dict[str, Any]]:
-    others = {ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN}  # web.app adds the first of them.
-    return _errors(*(code for code in ErrorCode if code not in others))

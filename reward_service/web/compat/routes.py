@@ -16,6 +16,7 @@ from reward_service.web.compat.combine import Combiner, Rewards
 from reward_service.web.compat.error_shapes import CLASSIFY_PATH, PREDICT_PATH
 from reward_service.web.compat.texts import Sample
 from reward_service.web.convert import server_timing
+from reward_service.web.documented import JSON, body_of, errors_of
 
 BODIES: tuple[type[BaseModel], ...] = (
     openrlhf.OpenRlhfRequest,
@@ -26,17 +27,22 @@ BODIES: tuple[type[BaseModel], ...] = (
 )
 """What the routes parse themselves, for the OpenAPI document."""
 
-JSON = "application/json"
+TAG = "protocols of existing trainers"
 PREDICTIONS = TypeAdapter(list[tei.Prediction] | list[list[tei.Prediction]])
 
 B = TypeVar("B", bound=BaseModel)
 
 
-def make_compat_router(
-    scorer: Scorer, settings: Compat, ledger: Ledger | None = None, *, max_items: int, max_body_bytes: int
-) -> APIRouter:
-    """Every endpoint of another trainer's or server's protocol."""
-    router = APIRouter(tags=["protocols of existing trainers"])
+def add_compat_routes(
+    router: APIRouter,
+    scorer: Scorer,
+    settings: Compat,
+    ledger: Ledger | None = None,
+    *,
+    max_items: int,
+    max_body_bytes: int,
+) -> None:
+    """Register every endpoint of another trainer's or server's protocol on a router of `BareRoute`s."""
     combiner = Combiner(scorer, settings, max_items, ledger)
 
     async def parse(request: Request, schema: type[B]) -> B:
@@ -88,8 +94,6 @@ def make_compat_router(
         rewards = await score(request, llama_factory.to_samples(wanted, settings), "messages")
         return _reply(llama_factory.RewardsReply(scores=rewards.values).model_dump_json(), rewards)
 
-    return router
-
 
 def _reply(content: str | bytes, rewards: Rewards) -> Response:
     headers = {} if rewards.outcome is None else {"Server-Timing": server_timing(rewards.outcome)}
@@ -98,11 +102,5 @@ def _reply(content: str | bytes, rewards: Rewards) -> Response:
 
 def _documented(body: type[BaseModel], error: type[BaseModel] = ErrorReply, *unused_statuses: int) -> dict[str, Any]:
     """What FastAPI cannot see: the body, and which errors there are, in which shape."""
-    by_status: dict[int | str, dict[str, Any]] = {}
-    for code in ErrorCode:
-        if HTTP_STATUS[code] not in unused_statuses:
-            known = by_status.setdefault(HTTP_STATUS[code], {"model": error, "description": ""})
-            known["description"] += f"{', ' if known['description'] else ''}{code}"
-    schema = {"$ref": f"#/components/schemas/{body.__name__}"}
-    content = {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
-    return {"responses": by_status, "openapi_extra": content}
+    codes = (code for code in ErrorCode if HTTP_STATUS[code] not in unused_statuses)
+    return {"responses": errors_of(*codes, error=error), "tags": [TAG], "openapi_extra": body_of(body)}

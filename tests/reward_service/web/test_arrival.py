@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reward_service.errors import DeadlineExceededError, OverloadedError
-from reward_service.web.arrival import BodyArrival, PromptProtocol, protocol_within
+from reward_service.web.arrival import BodyArrival, JoinedWrites, PromptProtocol, protocol_within
 
 SCOPE = {"type": "http"}
 
@@ -108,3 +108,49 @@ def test_waiting_for_the_caller_to_leave_has_no_end() -> None:
 def test_the_protocol_takes_the_setting() -> None:
     assert protocol_within(3.0).head_timeout_s == 3.0
     assert PromptProtocol.head_timeout_s == 30.0
+
+
+class Wire:
+    """Remembers what was written to it."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
+
+
+def test_a_head_goes_out_with_its_body() -> None:
+    wire = Wire()
+    joined = JoinedWrites(wire)  # type: ignore[arg-type]
+    joined.write(HEAD)
+    assert wire.written == []
+    joined.write(b"body")
+    joined.write(HEAD)
+    joined.write(b"\r\n\r\n")  # A body that looks like an end of a head.
+    joined.write(b"more")
+    assert wire.written == [HEAD + b"body", HEAD + b"\r\n\r\n", b"more"]
+    assert joined.is_closing() is False
+
+
+def test_a_lone_head_waits_for_nothing_but_the_end_of_its_reply() -> None:
+    wire = Wire()
+    joined = JoinedWrites(wire)  # type: ignore[arg-type]
+    joined.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    joined.write(HEAD)
+    joined.flush()
+    joined.flush()
+    joined.write(HEAD)
+    joined.close()
+    assert wire.written == [b"HTTP/1.1 100 Continue\r\n\r\n", HEAD, HEAD]
+    assert wire.closed

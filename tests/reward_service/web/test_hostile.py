@@ -215,3 +215,38 @@ def test_what_is_no_http_is_refused(sent: bytes, http: httpx.Client, service: An
         except ConnectionError:
             return
     assert reply == b"" or 400 <= int(reply.split()[1]) < 500
+
+
+POST_CHUNKED = b"POST /v1/score HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"GET /", b"a" * 4096),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-Long: ", b"a" * 4096),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n", b"X-Many: a\r\n" * 400),
+        (POST_CHUNKED + b"5;", b"a" * 4096),
+        (POST_CHUNKED + b"2\r\n{}\r\n0\r\n", b"X-Many: a\r\n" * 400),
+    ],
+    ids=["address", "header", "headers", "extension", "trailers"],
+)
+def test_what_has_no_end_is_cut_off(begin: bytes, more: bytes, http: httpx.Client, service: Any) -> None:
+    before_mb = peak_memory_mb(service)
+    sent = 0
+    with connect(service.url) as connection, suppress(ConnectionError):
+        connection.sendall(begin)
+        while sent < 64 * MB:
+            connection.sendall(more)
+            sent += len(more)
+    assert sent < 64 * MB
+    assert peak_memory_mb(service) - before_mb < 20
+
+
+def test_a_head_within_the_bound_is_served(http: httpx.Client) -> None:
+    assert http.get("/healthz", headers={"X-Long": "a" * 50_000}).status_code == 200
+
+
+def test_a_reply_without_a_body_is_sent(http: httpx.Client) -> None:
+    for _ in range(2):  # On one connection.
+        assert http.head("/healthz").status_code == 405
