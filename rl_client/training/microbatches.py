@@ -20,8 +20,8 @@ class Limits:
     Attributes:
         responses: At most so many; None for any number.
         tokens: At most so many tokens, padding included; None for any number. A single response over it goes alone.
-        share_prompts: Whether a prompt counts once for all of its responses in the forward, as an encoder reads it, or
-            again with each response, as a decoder-only model does.
+        share_prompts: Whether a prompt counts once for all of its responses in the forward, or again with each
+            response; see `Reader.shares_prompts`.
     """
 
     responses: int | None = None

@@ -78,8 +78,8 @@ def read_logits(network: PreTrainedModel, states: Tensor) -> Tensor:
 def check_seam(network: PreTrainedModel, folder: object) -> None:
     """Compare `Reader` and `read_logits` with the network's own forward on a few tokens.
 
-    An architecture with a head of its own kind, or one that looks ahead, would otherwise train on wrong
-    log-probabilities without a word.
+    An architecture with a head of its own kind, one that looks ahead, or one whose responses cannot share a prompt
+    would otherwise train on wrong log-probabilities without a word.
 
     Args:
         network: In eval mode, fp32.
@@ -89,10 +89,10 @@ def check_seam(network: PreTrainedModel, folder: object) -> None:
         ModelFilesError: If they differ.
     """
     device = next(network.parameters()).device
-    ids = torch.tensor([[1, 2, 3, 4]], device=device) % network.config.vocab_size
-    prompt, response = ids[:, :2], ids[:, 2:]
-    real = torch.ones_like(prompt, dtype=torch.bool)
-    tokens = TokenBatch(prompt, real, torch.zeros(1, dtype=torch.long, device=device), response, real)
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 4, 3]], device=device) % network.config.vocab_size
+    prompt, response = ids[:, :2], ids[:, 2:].contiguous()
+    real = torch.ones_like(response, dtype=torch.bool)
+    tokens = TokenBatch(prompt[:1], real[:1], torch.zeros(2, dtype=torch.long, device=device), response, real)
     found = read_logits(network, make_reader(network).states(tokens))
     if network.config.is_encoder_decoder:
         expected = network(input_ids=prompt, labels=response).logits
