@@ -5,7 +5,6 @@ Every fault of the file or the disk ends in "not there": it is logged once, coun
 
 import logging
 import sqlite3
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from reward_service.cache.disk_file import Changes, DiskFile, ForeignFileError
+from reward_service.write_behind import WriteBehind
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class DiskTelemetry(Protocol):
         ...
 
 
-class DiskStore:
+class DiskStore(WriteBehind):
     """Keeps values by key in one file, which other processes may share. Safe to use from several threads.
 
     Args:
@@ -76,6 +76,13 @@ class DiskStore:
         telemetry: DiskTelemetry,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(
+            "cache-write",
+            place=f"the cache in {path}",
+            cost="scores are not kept on disk",
+            known_faults=(*DISK_FAULTS, ForeignFileError),
+            log=logger,
+        )
         self._path = path
         self._max_bytes = max_bytes
         self._telemetry = telemetry
@@ -85,25 +92,16 @@ class DiskStore:
         self._used: set[bytes] = set()
         self._broken: set[bytes] = set()
         self._writing = False
-        self._closing = False
-        self._changed = threading.Condition()
-        self._failed_at_s: float | None = None
         self._size_bytes = 0
         self._reads = 0
         self._reading: DiskFile | None = None
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="cache-read")
-        self._writer = threading.Thread(target=self._write_behind, name="cache-write", daemon=True)
         try:
             self._reader.submit(self._open).result()
         except ForeignFileError:
             self._reader.shutdown()
             raise
-        self._writer.start()
-
-    @property
-    def works(self) -> bool:
-        """Whether the last thing that was tried on disk went well."""
-        return self._failed_at_s is None
+        self._start()
 
     @property
     def size_bytes(self) -> int:
@@ -137,27 +135,21 @@ class DiskStore:
                 self._used.add(key)
                 self._changed.notify_all()
 
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until all that was put is written, or given up; False if it is not in time."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._writing and not self._has_pending(), timeout_s)
-
     def close(self, timeout_s: float) -> None:
         """Write what waits, then end the threads and close the file."""
-        with self._changed:
-            if self._closing:
-                return
-            self._closing = True
-            self._changed.notify_all()
-        self._writer.join(timeout_s)
+        if not self._stop(timeout_s):
+            return
         wait([self._reader.submit(self._close_reading)], timeout_s)
         self._reader.shutdown(wait=False)
+
+    def _is_done(self) -> bool:
+        return not self._writing and not self._has_pending()
 
     def _has_pending(self) -> bool:
         return bool(self._values or self._used or self._broken)
 
     def _rests(self) -> bool:
-        return self._failed_at_s is not None and time.monotonic() - self._failed_at_s < RETRY_S
+        return not self.works and time.monotonic() - self._failed_at_s < RETRY_S
 
     def _tried(self, work: Callable[[], R], faults: tuple[type[Exception], ...] = FAULTS) -> R | None:
         """The result, or None where the disk fails."""
@@ -165,15 +157,10 @@ class DiskStore:
             result = work()
         except faults as error:
             self._telemetry.disk_event("error", 1)
-            if self._failed_at_s is None:
-                known = isinstance(error, (*DISK_FAULTS, ForeignFileError))
-                told = "the cache in %s fails; scores are not kept on disk: %s"
-                logger.error(told, self._path, error, exc_info=not known)
-            self._failed_at_s = time.monotonic()
+            self._fault(error, error)
             return None
-        if self._failed_at_s is not None and not self._rests():
-            logger.info("the cache in %s works again", self._path)
-            self._failed_at_s = None
+        if not self._rests():
+            self._success()
         return result
 
     def _open(self) -> None:

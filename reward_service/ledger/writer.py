@@ -6,7 +6,6 @@ The thread comes back by itself, and writes nothing twice.
 
 import logging
 import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from reward_service.ledger.database import Database, ForeignDatabaseError
 from reward_service.ledger.drop_log import DropLog
 from reward_service.ledger.retention import Retention
 from reward_service.ledger.rows import Rows, make_rows
+from reward_service.write_behind import WriteBehind
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class _Waiting:
     since_s: float
 
 
-class LedgerWriter:
+class LedgerWriter(WriteBehind):
     """Writes answers behind. Safe to use from several threads.
 
     Args:
@@ -80,6 +80,13 @@ class LedgerWriter:
         max_pending_bytes: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(
+            "ledger-write",
+            place=f"the ledger in {database.name}",
+            cost="scores wait in memory to be recorded",
+            known_faults=KNOWN_FAULTS,
+            log=logger,
+        )
         self._database = database
         self._retention = retention
         self._telemetry = telemetry
@@ -92,11 +99,8 @@ class LedgerWriter:
         self._pending_scores = 0
         self._pending_bytes = 0
         self._drops = DropLog(database.name)
-        self._changed = threading.Condition()
-        self._closing = False
         self._gave_up = False
         self._flushes = 0
-        self._failures = 0
         self._expire_at_s = time.monotonic()
         try:
             self._database.prepare()
@@ -105,13 +109,7 @@ class LedgerWriter:
             raise
         except Exception as error:  # noqa: BLE001  # Whatever a damaged or lost database leads to, serving goes on.
             self._failed(error)
-        self._thread = threading.Thread(target=self._write_behind, name="ledger-write", daemon=True)
-        self._thread.start()
-
-    @property
-    def works(self) -> bool:
-        """Whether the last thing that was tried in the database went well."""
-        return self._failures == 0
+        self._start()
 
     @property
     def pending_scores(self) -> int:
@@ -150,18 +148,14 @@ class LedgerWriter:
             self._flushes += 1
             self._changed.notify_all()
             try:
-                return self._changed.wait_for(lambda: not self._waiting, timeout_s)
+                return super().flush(timeout_s)
             finally:
                 self._flushes -= 1
 
     def close(self, timeout_s: float) -> None:
         """Write what waits, then end the thread and close the database. What is not written in time is dropped."""
-        with self._changed:
-            if self._closing:
-                return
-            self._closing = True
-            self._changed.notify_all()
-        self._thread.join(timeout_s)
+        if not self._stop(timeout_s):
+            return
         with self._changed:
             self._gave_up = True
             if self._waiting:
@@ -169,6 +163,9 @@ class LedgerWriter:
                 self._forget(len(self._waiting))
             self._drops.tell()
             self._changed.notify_all()
+
+    def _is_done(self) -> bool:
+        return not self._waiting
 
     def _write_behind(self) -> None:
         while self._has_work():
@@ -282,18 +279,13 @@ class LedgerWriter:
 
     def _works_again(self) -> None:
         if self._failures:
-            logger.info("the ledger in %s works again", self._database.name)
+            self._success()
             with self._changed:
                 self._drops.tell()
-            self._failures = 0
 
     def _failed(self, error: Exception) -> None:
         self._telemetry.ledger_failed()
-        if not self._failures:
-            told = "the ledger in %s fails; scores wait in memory to be recorded: %s"
-            known = isinstance(error, KNOWN_FAULTS)
-            logger.error(told, self._database.name, _shown(error), exc_info=None if known else error)
-        self._failures += 1
+        self._fault(error, _shown(error))
         self._database.close()  # Broken connections; it opens new ones by itself.
 
 
