@@ -71,6 +71,52 @@ class BulkResult:
     counts: Counts
 
 
+@dataclass(frozen=True, slots=True)
+class BulkRun:
+    """Work that has begun and is not done yet.
+
+    Attributes:
+        source: The data, opened.
+        replicas: Of the service, their models pinned.
+        parts: What is on disk.
+        index: Scores that are known; None where no file has any.
+        missing: Numbers of the parts that are still to be made.
+        progress: Counts rows.
+        stop: Tells whether a signal asked to stop.
+    """
+
+    source: Source
+    replicas: Replicas
+    parts: Parts
+    index: ReuseIndex | None
+    missing: list[int]
+    progress: RowProgress
+    stop: StopSignal | None
+
+
+def begin(
+    settings: BulkSettings, stack: ExitStack, transport: httpx.BaseTransport | None = None
+) -> BulkRun | BulkResult:
+    """Open all that a run needs, closed with the stack; the result where there is nothing left to do.
+
+    Raises:
+        TrainingError: If the data, the output's folder or an earlier file cannot be used.
+        RewardClientError: If the service cannot be asked.
+    """
+    replicas = stack.enter_context(Replicas(settings.connection, transport))
+    source = open_source(settings.data, settings.split)
+    plan = _make_plan(settings, source, replicas.pin(settings.models))
+    if not settings.restart and is_made(settings.output, plan):
+        counts = Counter({ScoreSource.REUSED.value: plan.rows * len(plan.models)})
+        return BulkResult(True, plan.rows, plan.models, counts)
+    parts, index = _prepare(settings, plan, stack)
+    missing = parts.missing()
+    todo = sum(stop - start for start, stop in map(plan.bounds, missing))
+    progress = stack.enter_context(RowProgress("score", done=plan.rows - todo, rows=plan.rows))
+    stop = stack.enter_context(StopSignal()) if threading.current_thread() is threading.main_thread() else None
+    return BulkRun(source, replicas, parts, index, missing, progress, stop)
+
+
 def score_file(settings: BulkSettings, *, transport: httpx.BaseTransport | None = None) -> BulkResult:
     """Score every row of a file by every model, on threads of this process.
 
@@ -86,25 +132,18 @@ def score_file(settings: BulkSettings, *, transport: httpx.BaseTransport | None 
         RewardClientError: If the service cannot be asked. What is scored stays; the same command goes on from there.
     """
     with ExitStack() as stack:
-        replicas = stack.enter_context(Replicas(settings.connection, transport))
-        source = open_source(settings.data, settings.split)
-        plan = make_plan(settings, source, replicas.pin(settings.models))
-        if (made := find_made(settings, plan)) is not None:
-            return made
-        parts, index = prepare(settings, plan, stack)
-        missing = parts.missing()
-        done = parts.plan.rows - sum(stop - start for start, stop in map(parts.plan.bounds, missing))
-        progress = stack.enter_context(RowProgress("score", done=done, rows=parts.plan.rows))
-        stop = stack.enter_context(StopSignal()) if threading.current_thread() is threading.main_thread() else None
-        chunks = read_chunks(source, settings.columns, parts.plan, missing, index)
-        scorer = ChunkScorer(replicas, parts, batch_items=settings.batch_items)
+        run = begin(settings, stack, transport)
+        if isinstance(run, BulkResult):
+            return run
+        chunks = read_chunks(run.source, settings.columns, run.parts.plan, run.missing, run.index)
+        scorer = ChunkScorer(run.replicas, run.parts, batch_items=settings.batch_items)
         threads = settings.connection.concurrency * len(settings.connection.urls)
-        for rows in score_chunks(chunks, scorer, threads, stop):
-            progress.add(rows)
-        return conclude(parts)
+        for rows in score_chunks(chunks, scorer, threads, run.stop):
+            run.progress.add(rows)
+        return conclude(run.parts)
 
 
-def make_plan(settings: BulkSettings, source: Source, pins: Pins) -> Plan:
+def _make_plan(settings: BulkSettings, source: Source, pins: Pins) -> Plan:
     """What is going to be made.
 
     Raises:
@@ -119,15 +158,7 @@ def make_plan(settings: BulkSettings, source: Source, pins: Pins) -> Plan:
     return Plan(source.digest, source.rows, settings.chunk_rows, asdict(settings.columns), dict(pins))
 
 
-def find_made(settings: BulkSettings, plan: Plan) -> BulkResult | None:
-    """The result where nothing is left to do: the output is there, of the same data by the same models, whole."""
-    if settings.restart or not is_made(settings.output, plan):
-        return None
-    counts = Counter({ScoreSource.REUSED.value: plan.rows * len(plan.models)})
-    return BulkResult(True, plan.rows, plan.models, counts)
-
-
-def prepare(settings: BulkSettings, plan: Plan, stack: ExitStack) -> tuple[Parts, ReuseIndex | None]:
+def _prepare(settings: BulkSettings, plan: Plan, stack: ExitStack) -> tuple[Parts, ReuseIndex | None]:
     """Open the folder of parts and the index of known scores, both closed with the stack.
 
     Raises:

@@ -4,7 +4,7 @@ The data, the output's folder and the package must be where every machine sees t
 starts again finds the parts that are there and does the rest, so a lost machine costs no row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,14 +14,12 @@ import ray.data
 
 from rl_client.api import RewardClientError
 from rl_client.errors import TrainingError, WorkerError
-from rl_client.offline.bulk import BulkResult, BulkSettings, conclude, find_made, make_plan, prepare, score_chunks
+from rl_client.offline.bulk import BulkResult, BulkRun, BulkSettings, begin, conclude, score_chunks
 from rl_client.offline.chunks import ChunkScorer, read_chunks
 from rl_client.offline.parts import Parts, Plan
-from rl_client.offline.progress import RowProgress
 from rl_client.offline.replicas import Replicas
 from rl_client.offline.reuse import INDEX_FILE, ReuseIndex
-from rl_client.offline.sources import Source, open_source
-from rl_client.training.interrupt import StopSignal
+from rl_client.offline.sources import Source
 
 CHUNKS_PER_TASK = 4
 MAX_BLOCKS = 1000
@@ -41,34 +39,28 @@ def score_on_ray(settings: BulkSettings, address: str | None = None) -> BulkResu
         RewardClientError: If the service cannot be asked when the work begins.
     """
     with ExitStack() as stack:
-        replicas = stack.enter_context(Replicas(settings.connection))
-        source = open_source(settings.data, settings.split)
-        plan = make_plan(settings, source, replicas.pin(settings.models))
-        if (made := find_made(settings, plan)) is not None:
-            return made
-        parts, index = prepare(settings, plan, stack)
-        missing = parts.missing()
-        todo = sum(stop - start for start, stop in map(parts.plan.bounds, missing))
-        progress = stack.enter_context(RowProgress("score", done=parts.plan.rows - todo, rows=parts.plan.rows))
-        stop = stack.enter_context(StopSignal())
-        if missing:
+        run = begin(settings, stack)
+        if isinstance(run, BulkResult):
+            return run
+        if run.missing:
             ray.init(address, include_dashboard=False, log_to_driver=False)
             stack.callback(ray.shutdown)
-            for answer in _run(settings, source, parts, index is not None, missing):
+            for answer in _answers(settings, run):
                 if answer["error"]:
                     raise WorkerError(f"a worker stopped: {answer['error']}")
-                progress.add(int(answer["rows"]))
-                if stop.received:
+                run.progress.add(int(answer["rows"]))
+                if run.stop is not None and run.stop.received:
                     break
-        return conclude(parts)
+        return conclude(run.parts)
 
 
-def _run(settings: BulkSettings, source: Source, parts: Parts, indexed: bool, missing: Sequence[int]) -> Any:
-    tasks = [{"chunks": missing[start : start + CHUNKS_PER_TASK]} for start in range(0, len(missing), CHUNKS_PER_TASK)]
+def _answers(settings: BulkSettings, run: BulkRun) -> Any:
+    starts = range(0, len(run.missing), CHUNKS_PER_TASK)
+    tasks = [{"chunks": run.missing[start : start + CHUNKS_PER_TASK]} for start in starts]
     dataset = ray.data.from_items(tasks, override_num_blocks=min(len(tasks), MAX_BLOCKS))
     scored = dataset.map_batches(
         TaskScorer,
-        fn_constructor_args=(settings, source, parts.plan, indexed),
+        fn_constructor_args=(settings, run.source, run.parts.plan, run.index is not None),
         batch_size=1,
         batch_format="numpy",
         concurrency=len(settings.connection.urls),
