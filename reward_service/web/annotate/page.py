@@ -1,20 +1,21 @@
 """The files of the page on which people annotate; nothing from elsewhere."""
 
+from reward_service.web.page_files import CSS, HTML, SCRIPT, PageFiles
+
 ANNOTATE_PREFIX = "/annotate/"
 """Begins every path of its API."""
 
-_SCRIPT = "text/javascript; charset=utf-8"
-
-ANNOTATE_FILES = {
-    "/annotate": ("page.html", "text/html; charset=utf-8"),
-    "/annotate/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/annotate/page.js": ("page.js", _SCRIPT),
-    "/annotate/ask.js": ("ask.js", _SCRIPT),
-    "/annotate/dom.js": ("dom.js", _SCRIPT),
-    "/annotate/history.js": ("history.js", _SCRIPT),
-    "/annotate/marks.js": ("marks.js", _SCRIPT),
-    "/annotate/passages.js": ("passages.js", _SCRIPT),
-    "/annotate/rank.js": ("rank.js", _SCRIPT),
-    "/annotate/spans.js": ("spans.js", _SCRIPT),
+ANNOTATE_FILES: PageFiles = {
+    "/annotate": ("annotate/page.html", HTML),
+    "/annotate/theme.css": ("theme.css", CSS),
+    "/annotate/page.css": ("annotate/page.css", CSS),
+    "/annotate/page.js": ("annotate/page.js", SCRIPT),
+    "/annotate/ask.js": ("annotate/ask.js", SCRIPT),
+    "/annotate/dom.js": ("annotate/dom.js", SCRIPT),
+    "/annotate/history.js": ("annotate/history.js", SCRIPT),
+    "/annotate/marks.js": ("annotate/marks.js", SCRIPT),
+    "/annotate/passages.js": ("annotate/passages.js", SCRIPT),
+    "/annotate/rank.js": ("annotate/rank.js", SCRIPT),
+    "/annotate/spans.js": ("annotate/spans.js", SCRIPT),
 }
-"""Path -> file of this package, and its type. None holds anything of the tasks."""
+"""None holds anything of the tasks."""

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
-from importlib.resources import files
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -18,7 +17,7 @@ from reward_service.keys import Role
 from reward_service.web.access import Caller
 from reward_service.web.annotate.page import ANNOTATE_FILES
 from reward_service.web.body import read_body
-from reward_service.web.ui.routes import HEADERS
+from reward_service.web.page_files import add_page_files
 
 JSON_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -143,9 +142,7 @@ def make_annotate_router(
         max_body_bytes=max_body_bytes,
     )
     router = APIRouter(include_in_schema=False)
-    for path, (name, media_type) in ANNOTATE_FILES.items():
-        content = files(__package__).joinpath(name).read_bytes()
-        router.add_api_route(path, _sender(content, media_type), methods=["GET"])
+    add_page_files(router, ANNOTATE_FILES)
     router.add_api_route("/annotate/api/tasks", api.tasks, response_model=None, methods=["GET"])
     router.add_api_route("/annotate/api/tasks/{task_id}", api.task, response_model=None, methods=["GET"])
     router.add_api_route("/annotate/api/tasks/{task_id}", api.save, response_model=None, methods=["PUT"])
@@ -163,13 +160,6 @@ def _exporter(api: AnnotateApi) -> Callable[[Request, str], Awaitable[Response]]
         return await api.export(request, wanted)
 
     return export
-
-
-def _sender(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
-    async def send() -> Response:
-        return Response(content, media_type=media_type, headers=HEADERS)
-
-    return send
 
 
 def _annotator(request: Request) -> str:

@@ -76,7 +76,7 @@ def test_each_file_is_sent_with_its_type_and_the_policy(path: str, annotating: A
     name, media_type = ANNOTATE_FILES[path]
     assert reply.status_code == 200
     assert reply.headers["Content-Type"] == media_type
-    assert reply.content == files("reward_service.web.annotate").joinpath(name).read_bytes()
+    assert reply.content == files("reward_service.web").joinpath(name).read_bytes()
     policy = reply.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
     assert "unsafe" not in policy
@@ -85,7 +85,7 @@ def test_each_file_is_sent_with_its_type_and_the_policy(path: str, annotating: A
 
 def test_nothing_is_asked_of_other_hosts_and_no_text_becomes_markup() -> None:
     for name, _ in ANNOTATE_FILES.values():
-        text = files("reward_service.web.annotate").joinpath(name).read_text()
+        text = files("reward_service.web").joinpath(name).read_text()
         code = re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE)
         assert not re.search(r"(?:https?:)?//[\w.]+", code), name
         for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Storage", "cookie"):

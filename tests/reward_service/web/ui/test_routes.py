@@ -24,7 +24,7 @@ def test_each_file_is_sent_with_its_type_and_the_policy(path: str, http: TestCli
     name, media_type = UI_FILES[path]
     assert reply.status_code == 200
     assert reply.headers["Content-Type"] == media_type
-    assert reply.content == files("reward_service.web.ui").joinpath(name).read_bytes()
+    assert reply.content == files("reward_service.web").joinpath(name).read_bytes()
     policy = reply.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
     assert "unsafe" not in policy
@@ -36,14 +36,14 @@ def test_who_has_no_key_yet_can_open_the_page() -> None:
 
 
 def test_nothing_is_asked_of_other_hosts_and_no_text_becomes_markup() -> None:
-    texts = {name: files("reward_service.web.ui").joinpath(name).read_text() for name, _ in UI_FILES.values()}
+    texts = {name: files("reward_service.web").joinpath(name).read_text() for name, _ in UI_FILES.values()}
     for name, text in texts.items():
         links = re.findall(r"(?:https?:)?//[\w.]+", re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
         assert set(links) <= {"http://www.w3.org"}, name
         for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Storage", "cookie"):
             assert way not in text, (name, way)
-    assert " style=" not in texts["page.html"]
-    assert not re.search(r"\son\w+=", texts["page.html"])
+    assert " style=" not in texts["ui/page.html"]
+    assert not re.search(r"\son\w+=", texts["ui/page.html"])
 
 
 def test_it_is_off_unless_switched_on(service: object) -> None:
