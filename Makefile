@@ -42,7 +42,7 @@ qa-feedback: $(INSTALLED) ## Train and judge reward models on real feedback (DAT
 
 test: $(INSTALLED) ## Run the default tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not signals"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m signals tests/reward_service/training tests/rl_client
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m signals tests/contract tests/rl_client
 
 test-slow: $(INSTALLED) ## Run the tests that take minutes.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not gpu"

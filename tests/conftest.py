@@ -1,6 +1,10 @@
-"""A whole service in this process: the real app, scorer and workers over backends whose logits are told by hand."""
+"""A whole service in this process: the real app, scorer and workers over backends whose logits are told by hand.
+
+And headless Chromium, for the pages of both programs.
+"""
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +23,16 @@ if TYPE_CHECKING:
 
 VERSIONS = {"relevance": "3fa94c01d2be", "factuality": "9d1b7703aa52", "completeness": "c07e55d8f419"}
 TIMEOUT_S = 20.0
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 class FakeService:
@@ -171,6 +185,18 @@ class Gate:
     async def until_busy(self) -> None:
         """Wait until a batch is held."""
         assert await asyncio.to_thread(self._entered.wait, TIMEOUT_S)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium; the test is skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -1,14 +1,15 @@
-"""Tiny seeded models in a store: a byte-level BERT for each granularity, exported to ONNX; and headless Chromium."""
+"""Tiny seeded models in a store: a byte-level BERT for each granularity, exported to ONNX; services that serve them."""
 
 import os
 import re
-import shutil
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,6 @@ from reward_service.training.export import export
 
 MAX_TOKENS = 1024
 PROCESS_TIMEOUT_S = 60.0
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 
 
@@ -136,6 +127,48 @@ def publish_version(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path,
     return publish
 
 
+class Collector:
+    """Takes traces by OTLP over HTTP; `received` has the path and what came, of each request."""
+
+    def __init__(self) -> None:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+        self.received: list[tuple[str, ExportTraceServiceRequest]] = []
+        self.bodies: list[bytes] = []
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                collector.bodies.append(body)
+                collector.received.append((self.path, ExportTraceServiceRequest.FromString(body)))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """A collector of traces."""
+    made = Collector()
+    yield made
+    made.close()
+
+
 class ServiceProcess:
     """`reward-service serve` as a process of its own on loopback; `url` is where it listens.
 
@@ -143,16 +176,25 @@ class ServiceProcess:
         folder: Where its settings file goes.
         settings: Its settings; the port is a free one.
         path: Folders of modules that it may import.
+        max_file_bytes: What the system lets it write into one file.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], path: str) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], path: str, max_file_bytes: int | None = None) -> None:
         self._config = folder / "service.yaml"
         self.write(settings)
         command = [sys.executable, "-m", "reward_service.cli", "serve", "--config", str(self._config)]
         self.log: list[str] = []
         self._listening = threading.Event()
+
+        def limit_files() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
+
         self.popen = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+            preexec_fn=None if max_file_bytes is None else limit_files,
         )
         threading.Thread(target=self._read, daemon=True).start()
         assert self._listening.wait(PROCESS_TIMEOUT_S), "".join(self.log)
@@ -200,33 +242,24 @@ class ServiceProcess:
 def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ServiceProcess]]:
     """Starts services that are killed after the module's tests.
 
-    Call it with settings; `modules` gives further Python files that the service may import, by name.
+    Call it with settings; `modules` gives further Python files that the service may import, by name, `max_file_bytes`
+    what it may write into one file.
     """
     started: list[ServiceProcess] = []
 
-    def start(modules: dict[str, str] | None = None, **settings: Any) -> ServiceProcess:
+    def start(
+        modules: dict[str, str] | None = None, max_file_bytes: int | None = None, **settings: Any
+    ) -> ServiceProcess:
         folder = tmp_path_factory.mktemp("service")
         for name, code in (modules or {}).items():
             (folder / f"{name}.py").write_text(code)
         path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-        started.append(ServiceProcess(folder, settings, path))
+        started.append(ServiceProcess(folder, settings, path, max_file_bytes))
         return started[-1]
 
     yield start
     for process in started:
         process.kill()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium; the test is skipped where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 import json
 import random
 import re
-import resource
 import signal
 import sqlite3
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,35 +24,12 @@ MODELS = ("relevance", "factuality")
 
 
 class Service:
-    """A running service with a cache."""
+    """A running service with a cache, and a client of it."""
 
-    def __init__(self, folder: Path, store: Path, cache: dict[str, Any], max_file_bytes: int | None = None) -> None:
-        config = folder / "service.yaml"
-        models = [{"name": name, "runtime": "onnxruntime"} for name in MODELS]
-        settings = {"port": 0, "store": str(store), "models": models, "batching": {"threads": 1}, "cache": cache}
-        config.write_text(yaml.safe_dump(settings))
-        command = [str(Path(sys.executable).with_name("reward-service")), "serve", "--config", str(config)]
-
-        def limit_files() -> None:
-            if max_file_bytes is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
-
-        self.popen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=limit_files)
-        self.log: list[str] = []
-        self._listening = threading.Event()
-        threading.Thread(target=self._read, daemon=True).start()
-        assert self._listening.wait(TIMEOUT_S), "".join(self.log)
-        found = re.search(r"listening on (http://\S+)", "".join(self.log))
-        assert found, "".join(self.log)
-        self.http = httpx.Client(base_url=found.group(1), timeout=TIMEOUT_S)
-
-    def _read(self) -> None:
-        assert self.popen.stderr is not None
-        for line in self.popen.stderr:
-            self.log.append(line)
-            if "listening on" in line:
-                self._listening.set()
-        self._listening.set()
+    def __init__(self, process: Any) -> None:
+        self._process = process
+        self.log: list[str] = process.log
+        self.http = httpx.Client(base_url=process.url, timeout=TIMEOUT_S)
 
     def post(self, texts: list[str]) -> httpx.Response:
         items = [{"response": text, "fields": {"question": "Who?"}} for text in texts]
@@ -76,29 +51,18 @@ class Service:
 
     def kill(self) -> None:
         self.http.close()
-        self.popen.kill()
-        assert self.popen.wait(TIMEOUT_S) == -signal.SIGKILL
+        self._process.kill()
+        assert self._process.popen.returncode == -signal.SIGKILL
 
     def end(self) -> None:
         self.http.close()
-        self.popen.send_signal(signal.SIGTERM)
-        try:
-            assert self.popen.wait(TIMEOUT_S) == 0
-        finally:
-            self.popen.kill()
+        assert self._process.end() == 0
 
 
 @pytest.fixture
-def serve(tmp_path: Path, tiny_store: Path) -> Iterator[Callable[..., Service]]:
-    started: list[Service] = []
-
-    def start(**options: Any) -> Service:
-        started.append(Service(tmp_path, tiny_store, **options))
-        return started[-1]
-
-    yield start
-    for service in started:
-        service.popen.kill()
+def serve(start_service: Callable[..., Any], tiny_store: Path) -> Callable[..., Service]:
+    models = [{"name": name, "runtime": "onnxruntime"} for name in MODELS]
+    return lambda **options: Service(start_service(store=str(tiny_store), models=models, **options))
 
 
 def make_texts(count: int) -> list[str]:

@@ -5,13 +5,11 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from reward_proto import ErrorReply, ModelList, ScoreReply
 from reward_service.key_file import add_key
@@ -233,35 +231,8 @@ def test_an_orderly_end_under_load_fails_no_admitted_request(site: Site) -> None
         assert ended.result(TIMEOUT_S) == 0
 
 
-class Collector(BaseHTTPRequestHandler):
-    """Takes OTLP over HTTP."""
-
-    bodies: ClassVar[list[bytes]] = []
-
-    def do_POST(self) -> None:
-        self.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def collector() -> Iterator[str]:
-    Collector.bodies.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 def test_log_and_trace_tell_of_each_request_and_no_secret(
-    tmp_path: Path, tiny_store: Path, start_service: Any, collector: str
+    tmp_path: Path, tiny_store: Path, start_service: Any, collector: Any
 ) -> None:
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
     secret = add_key(tmp_path / "keys.yaml", Role.SCORE, "night")
@@ -269,7 +240,7 @@ def test_log_and_trace_tell_of_each_request_and_no_secret(
         store=str(tiny_store),
         models=[entry("relevance")],
         auth={"keys": str(tmp_path / "keys.yaml")},
-        tracing={"endpoint": collector},
+        tracing={"endpoint": collector.url},
         log_format="json",
         log_level="debug",
     )
@@ -290,8 +261,8 @@ def test_log_and_trace_tell_of_each_request_and_no_secret(
     assert probed["level"] == "DEBUG"
     assert secret not in "".join(process.log)
     assert text not in "".join(process.log)
-    sent = [ExportTraceServiceRequest.FromString(body) for body in Collector.bodies]
-    spans = [s for r in sent for resource in r.resource_spans for scope in resource.scope_spans for s in scope.spans]
+    resources = [resource for _, sent in collector.received for resource in sent.resource_spans]
+    spans = [span for resource in resources for scope in resource.scope_spans for span in scope.spans]
     names = {span.name for span in spans if span.trace_id.hex() == trace_id}
     assert names == {"POST /v1/score", "tokenize", "queue", "inference"}
-    assert not any(text.encode() in body or secret.encode() in body for body in Collector.bodies)
+    assert not any(text.encode() in body or secret.encode() in body for body in collector.bodies)

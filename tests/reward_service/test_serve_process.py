@@ -3,19 +3,16 @@
 import json
 import random
 import re
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from reward_proto import ErrorReply, ScoreReply
 
@@ -24,53 +21,21 @@ TIMEOUT_S = 60.0
 QUESTION = {"question": "Who?"}
 
 
-class Process:
-    """A running service; `url` is where it listens."""
-
-    def __init__(self, folder: Path, store: Path, **settings: Any) -> None:
-        config = folder / "service.yaml"
-        models = [{"name": name, "runtime": "onnxruntime"} for name in ("relevance", "factuality", "completeness")]
-        # Without a cache, so that the same text again is the same work again.
-        given = {"batching": {"threads": 1}, "cache": {"memory_bytes": 0}, **settings}
-        content = {"port": 0, "store": str(store), "models": models, **given}
-        config.write_text(yaml.safe_dump(content))
-        command = [str(Path(sys.executable).with_name("reward-service")), "serve", "--config", str(config)]
-        self.popen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        self.log: list[str] = []
-        self._listening = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        assert self._listening.wait(TIMEOUT_S), "".join(self.log)
-        found = re.search(r"listening on (http://\S+)", "".join(self.log))
-        assert found, "".join(self.log)
-        self.url = found.group(1)
-
-    def _read(self) -> None:
-        assert self.popen.stderr is not None
-        for line in self.popen.stderr:
-            self.log.append(line)
-            if "listening on" in line:
-                self._listening.set()
-        self._listening.set()
-
-    def end(self) -> int:
-        """SIGTERM; returns the exit status."""
-        self.popen.send_signal(signal.SIGTERM)
-        try:
-            return self.popen.wait(TIMEOUT_S)
-        finally:
-            self.popen.kill()
+def settings(store: Path) -> dict[str, Any]:
+    """Without a cache, so that the same text again is the same work again."""
+    models = [{"name": name, "runtime": "onnxruntime"} for name in ("relevance", "factuality", "completeness")]
+    return {"store": str(store), "models": models, "cache": {"memory_bytes": 0}}
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterator[Process]:
-    running = Process(tmp_path_factory.mktemp("process"), tiny_store)
+def process(start_service: Callable[..., Any], tiny_store: Path) -> Iterator[Any]:
+    running = start_service(**settings(tiny_store))
     yield running
     assert running.end() == 0
 
 
 @pytest.fixture(scope="module")
-def http(process: Process) -> Iterator[httpx.Client]:
+def http(process: Any) -> Iterator[httpx.Client]:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     with httpx.Client(base_url=process.url, timeout=TIMEOUT_S, limits=limits) as client:
         yield client
@@ -110,7 +75,7 @@ def make_responses(count: int) -> list[str]:
     return [" ".join(rng.choices(words, k=rng.randint(1, 30))) for _ in range(count)]
 
 
-def test_is_ready_and_says_what_it_serves(http: httpx.Client, process: Process) -> None:
+def test_is_ready_and_says_what_it_serves(http: httpx.Client, process: Any) -> None:
     assert http.get("/readyz").status_code == 200
     assert [model["name"] for model in http.get("/v1/models").json()["models"]] == [
         "relevance",
@@ -203,8 +168,10 @@ def test_faults_have_the_one_shape(http: httpx.Client, body: bytes, status: int,
     assert ErrorReply.model_validate_json(reply.content).error.code == code
 
 
-def test_a_server_that_is_asked_to_end_answers_what_it_admitted(tmp_path: Path, tiny_store: Path) -> None:
-    running = Process(tmp_path, tiny_store, drain={"grace_s": 3.0, "timeout_s": 30})
+def test_a_server_that_is_asked_to_end_answers_what_it_admitted(
+    start_service: Callable[..., Any], tiny_store: Path
+) -> None:
+    running = start_service(**settings(tiny_store), drain={"grace_s": 3.0, "timeout_s": 30})
     responses = make_responses(256)
     with httpx.Client(base_url=running.url, timeout=TIMEOUT_S) as http, ThreadPoolExecutor(8) as pool:
         assert http.get("/readyz").status_code == 200

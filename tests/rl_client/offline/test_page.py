@@ -1,8 +1,6 @@
 """The report in headless Chromium, opened from disk with no network."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,6 @@ from rl_client.offline.overoptimisation import read_courses
 from rl_client.offline.page import render_page, visible
 from rl_client.offline.systems import load_system
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 EVIL = "\"'><script>window.pwned=1</script><img src=x onerror=window.pwned=1>{{7*7}}</style></title>"
 RESPONSES = [f"{EVIL} one.", "\x00\x1b[31m two\u202e.", "Plain three.", "Zeile\nvier. 👍🏽"]
 
@@ -92,17 +88,6 @@ def test_one_system_is_shown_without_comparisons(tmp_path: Path) -> None:
     assert "2 of 4 prompts" in html
     assert "the lowest score" in html
     assert "against" not in html.split("<h2>Answers")[0].replace("Reward against KL", "")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def test_from_disk_it_shows_texts_as_they_are_and_sorts(html: str, browser: Any, tmp_path: Path) -> None:
