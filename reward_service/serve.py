@@ -20,7 +20,7 @@ from reward_service.cache.key import KeyMaker
 from reward_service.cache.score_cache import ScoreCache
 from reward_service.caching import computation_of, opened_cache
 from reward_service.config import AnyModelSettings, Batching, Limits, ModelSettings, ServiceSettings
-from reward_service.core.encode import InputEncoder, template_fields
+from reward_service.core.encode import InputEncoder
 from reward_service.core.encoder_source import EncoderSource
 from reward_service.core.fair_share import JobPolicies
 from reward_service.core.quotas import Quotas
@@ -28,6 +28,7 @@ from reward_service.core.scorer import Scorer
 from reward_service.core.source import ScoreSource
 from reward_service.core.submission import Entry as Waiting
 from reward_service.core.telemetry import Telemetry
+from reward_service.core.template import template_fields
 from reward_service.core.token_queue import TokenQueue
 from reward_service.core.worker import Worker
 from reward_service.errors import ConfigError, StoreError

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from reward_service.config import Tracing
 from reward_service.core.stages import Stage
 from reward_service.errors import ConfigError
+from reward_service.operations_settings import Tracing
 
 if TYPE_CHECKING:
     from opentelemetry import trace

@@ -38,11 +38,6 @@ class Annotation(BaseModel):
             raise ValueError(f"must have {len(PREFERENCE_PAIRS)} entries, null where nothing is decided")
         return preference
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is said at all."""
-        return self == Annotation()
-
 
 @dataclass(frozen=True, slots=True)
 class Types:

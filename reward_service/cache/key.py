@@ -9,7 +9,7 @@ import struct
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from reward_service.core.encode import PROMPT_FIELD
+from reward_service.core.template import PROMPT_FIELD
 from reward_service.domain import ModelCard, TextItem
 
 FORMAT = "scores-1"

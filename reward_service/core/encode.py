@@ -5,12 +5,10 @@ cannot see ahead, has its separators after the segments instead. A sequence mode
 response, as a classifier of plain texts was trained to; one whose template has `{response}` reads that alone.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from string import Formatter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +17,15 @@ from tokenizers import Tokenizer
 from reward_proto.models import ModelKind
 from reward_service.core.response_template import RESPONSE_FIELD, ResponseTemplate
 from reward_service.core.special_tokens import PADS, SEPARATORS, first_known, special_ids
+from reward_service.core.template import PROMPT_FIELD, parse_template
 from reward_service.domain import SUM_UNIT_TOKENS, Encoded, Pooling, Read, Readout, Span, TextItem
 from reward_service.errors import InvalidRequestError, MissingFieldError, TooLongError
-
-PROMPT_FIELD = "prompt"
-"""The template field that every item has."""
 
 PREFIX_CACHE_SIZE = 512
 """Prefixes whose token ids are kept: the samples of one prompt come close together."""
 
 MAX_CACHED_CHARS = 16_384
 """Longer prefixes are not kept, so that a caller cannot fill the memory with them."""
-
-_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,31 +87,6 @@ class _Prefix:
     ids: NDArray[np.int64]
     cut_from: int
     cut_to: int
-
-
-def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
-    """Split a template into pairs of literal text and the field that follows it (None at the end).
-
-    Raises:
-        ValueError: A brace is unbalanced, or a field is not a bare name (conversions and formats are refused).
-    """
-    try:
-        parts = list(Formatter().parse(template))
-    except ValueError as error:
-        raise ValueError(f"template {template!r}: {error}") from error
-    for _, name, form, conversion in parts:
-        if name is not None and (not _FIELD_NAME.fullmatch(name) or form or conversion):
-            raise ValueError(f"template {template!r}: only bare {{field}} names are allowed, got {{{name}}}")
-    return tuple((literal, name) for literal, name, _, _ in parts)
-
-
-def template_fields(template: str) -> frozenset[str]:
-    """Names of the inputs that a template reads; `prompt` among them if it does.
-
-    Raises:
-        ValueError: See `parse_template`.
-    """
-    return frozenset(name for _, name in parse_template(template) if name is not None)
 
 
 class InputEncoder:

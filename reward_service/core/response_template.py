@@ -24,7 +24,7 @@ class ResponseTemplate:
 
         Args:
             tokenizer: Set to read special tokens as text (`encode_special_tokens`).
-            parts: From `core.encode.parse_template`.
+            parts: From `core.template.parse_template`.
             cut_field: The field whose tokens `tokenize` tells.
 
         Raises:

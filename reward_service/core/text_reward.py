@@ -1,11 +1,14 @@
 """The seam between the service and the rewards that read the text itself."""
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Protocol
 
 from reward_service.domain import ItemScore, ModelCard, Segmented
 from reward_service.errors import ModelFailedError, ServiceError
+
+logger = logging.getLogger(__name__)
 
 Result = ItemScore | ServiceError
 
@@ -27,6 +30,29 @@ class TextReward(Protocol):
     async def close(self) -> None:
         """Free what it holds; it is not used afterwards."""
         ...
+
+
+async def ask(reward: TextReward, card: ModelCard, responses: Sequence[Segmented]) -> list[Result]:
+    """A checked result for each response; where a call for several fails, each is asked for alone.
+
+    Args:
+        reward: Gives the scores.
+        card: The model.
+        responses: At least one.
+    """
+    try:
+        results = list(await reward.score(responses))
+        if len(results) != len(responses):
+            raise ModelFailedError(f"the reward gave {len(results)} results for {len(responses)} responses")
+    except (Exception, SystemExit) as error:  # A reward that exits would end the loop, and leave its callers waiting.
+        if len(responses) > 1:
+            logger.warning("model %s failed on %d responses; asking one by one", card.name, len(responses))
+            return [result for one in responses for result in await ask(reward, card, [one])]
+        if isinstance(error, ServiceError):
+            return [error]
+        logger.exception("model %s failed on a response", card.name)
+        return [ModelFailedError(f"the reward failed: {type(error).__name__}")]
+    return [check_result(card, one, result) for one, result in zip(responses, results, strict=True)]
 
 
 def check_result(card: ModelCard, response: Segmented, result: Result) -> Result:

@@ -5,7 +5,6 @@ runs into stands in that item's place.
 """
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,7 @@ from reward_service.core.fair_slots import FairSlots
 from reward_service.core.queue_room import QueueRoom
 from reward_service.core.source import SourceOutcome, check_deadline, or_late, refuse_all, spans_for
 from reward_service.core.telemetry import BatchReport, Telemetry
-from reward_service.core.text_reward import Result, TextReward, check_result
+from reward_service.core.text_reward import Result, TextReward, ask
 from reward_service.domain import ItemScore, ModelCard, Segmented, TextItem
 from reward_service.errors import (
     ModelFailedError,
@@ -26,8 +25,6 @@ from reward_service.errors import (
     RateLimitedError,
     ServiceError,
 )
-
-logger = logging.getLogger(__name__)
 
 DURATION_SMOOTHING = 0.2
 """Weight of the newest call in the moving average of an item's duration."""
@@ -253,7 +250,7 @@ class TextSource:
     async def _score_group(self, group: _Group) -> None:
         begin_s = time.monotonic()
         waited_s = begin_s - group.request.enqueued_s
-        results = await self._ask(group.responses)
+        results = await ask(self._reward, self._card, group.responses)
         took_s = time.monotonic() - begin_s
         self._settle(group, results)
         group.request.queue_s = max(group.request.queue_s, waited_s)
@@ -271,24 +268,6 @@ class TextSource:
                 scores=((self.name, tuple(_sequence_scores(results))),),
             )
         )
-
-    async def _ask(self, responses: Sequence[Segmented]) -> list[Result]:
-        try:
-            results = list(await self._reward.score(responses))
-            if len(results) != len(responses):
-                raise ModelFailedError(f"the reward gave {len(results)} results for {len(responses)} responses")
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # A reward that exits would end the loop, and leave its callers waiting.
-            if len(responses) > 1:
-                logger.warning("model %s failed on %d responses; asking one by one", self.name, len(responses))
-                return [result for one in responses for result in await self._ask([one])]
-            if isinstance(error, ServiceError):
-                return [error]
-            logger.exception("model %s failed on a response", self.name)
-            return [ModelFailedError(f"the reward failed: {type(error).__name__}")]
-        return [check_result(self._card, one, result) for one, result in zip(responses, results, strict=True)]
 
     def _settle(self, group: _Group, results: Sequence[Result]) -> None:
         for place, result in zip(group.places, results, strict=True):

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
-from reward_service.core.encode import PROMPT_FIELD, parse_template
 from reward_service.core.response_template import RESPONSE_FIELD
 from reward_service.core.segmenter_version import segmenter_version
+from reward_service.core.template import PROMPT_FIELD, template_fields
 from reward_service.domain import Pooling, Readout
 from reward_service.errors import StoreError
 from reward_service.registry.architecture import (
@@ -124,7 +124,7 @@ def check_fields(template: str, fields: Collection[str]) -> None:
         ValueError: It does, or it is malformed.
     """
     sent = [PROMPT_FIELD, *fields]
-    named = {field for _, field in parse_template(template) if field is not None}
+    named = template_fields(template)
     unsent = sorted(named - {*sent, RESPONSE_FIELD})
     if unsent:
         raise ValueError(

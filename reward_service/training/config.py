@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
-from reward_service.core.encode import parse_template
+from reward_service.core.template import parse_template, template_fields
 from reward_service.domain import Pooling
 from reward_service.training.data_files import DataFileField
 from reward_service.training.feedback import FeedbackFormat, PairKind
@@ -110,7 +110,7 @@ class InputConfig(_Strict):
     @property
     def fields(self) -> frozenset[str]:
         """The names that the template needs."""
-        return frozenset(name for _, name in parse_template(self.template) if name is not None)
+        return template_fields(self.template)
 
 
 class ModelConfig(InputConfig):

@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from reward_service.core.encode import PROMPT_FIELD, InputEncoder, parse_template
+from reward_service.core.encode import InputEncoder
+from reward_service.core.template import PROMPT_FIELD, template_fields
 from reward_service.domain import Encoded, TextItem
 from reward_service.errors import TooLongError
 from reward_service.registry.manifest import Manifest
@@ -28,13 +29,13 @@ def sample_items(published: Published) -> list[TextItem]:
     path = published.path / PARITY_FILE
     if path.exists():
         return read_text_items(path)
-    fields = {name for _, name in parse_template(published.manifest.template) if name not in {None, PROMPT_FIELD}}
+    fields = template_fields(published.manifest.template) - {PROMPT_FIELD}
     items = []
     for first in range(len(_SENTENCES)):
         for count in (1, 3, 8):
             response = " ".join(_SENTENCES[(first + i) % len(_SENTENCES)] for i in range(count))
             filler = _SENTENCES[first - 1]
-            items.append(TextItem(filler, response, {name: filler for name in fields if name}))
+            items.append(TextItem(filler, response, dict.fromkeys(fields, filler)))
     return items
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -65,23 +64,8 @@ class ScoreStream:
             self._begun_s = time.perf_counter()
         self._asked.append((part.rows, self._submit(partial(self._ask, part))))
 
-    def collect(self, rollout: Rollout) -> ScoredRollout:
-        """Wait for the answers and put the rewards on the tokens of the whole rollout.
-
-        Args:
-            rollout: Of which every response was sent.
-
-        Raises:
-            RewardClientError: If the service gave no usable answer within the retry budget.
-            TooManyFailedScoresError: If more responses than allowed got no score.
-        """
-        results, asking_s = self.answers(rollout)
-        begin_s = time.perf_counter()
-        scored = self._scorer.place(rollout, results)
-        return replace(scored, score_s=asking_s + time.perf_counter() - begin_s)
-
     def answers(self, rollout: Rollout) -> tuple[list[ItemResult], float]:
-        """Wait for the answers alone.
+        """Wait for the answers.
 
         Args:
             rollout: Of which every response was sent.
@@ -90,7 +74,8 @@ class ScoreStream:
             The scores of each response, and the seconds from the first request to the last answer.
 
         Raises:
-            RewardClientError: See `collect`.
+            RewardClientError: If the service gave no usable answer within the retry budget.
+            ValueError: If a response was not sent.
         """
         results: dict[int, ItemResult] = {}
         for rows, answer in self._asked:

@@ -6,7 +6,7 @@ docs/training.md explains each setting; a test fails when one is missing there.
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Self, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -15,6 +15,7 @@ from rl_client.errors import ConfigError
 from rl_client.training.settings_base import Count, NotNegative, Positive, Settings, Share
 from rl_client.training.settings_checkpoint import CheckpointSettings, TrainCheckpointSettings, check_best_metric
 from rl_client.training.settings_diagnostics import DiagnosticsSettings
+from rl_client.training.settings_faults import describe, missing_paths
 from rl_client.training.settings_kl import KlSettings
 from rl_client.training.settings_models import NetworkSettings, PromptFormatSettings, ValueTrunk
 from rl_client.training.settings_pipeline import PipelineSettings
@@ -266,37 +267,7 @@ def load_config(path: Path, kind: type[Config]) -> Config:
     try:
         config = kind.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(str(path), _describe(error) + _missing_paths(raw)) from error
-    if faults := _missing_paths(raw):
+        raise ConfigError(str(path), describe(error) + missing_paths(raw)) from error
+    if faults := missing_paths(raw):
         raise ConfigError(str(path), faults)
     return config
-
-
-_READ_PATHS = (("model",), ("policy",), ("value",), ("prompts",), ("data", "train"), ("data", "dev"))
-
-
-def _missing_paths(raw: dict[str, Any]) -> list[str]:
-    faults = []
-    for keys in _READ_PATHS:
-        value: Any = raw
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        if isinstance(value, str) and not Path(value).exists():
-            faults.append(f"{'.'.join(keys)}: {value} does not exist")
-    return faults
-
-
-def _describe(error: ValidationError) -> list[str]:
-    faults = error.errors()
-    places = [fault["loc"] for fault in faults]
-    lines = []
-    for fault in faults:
-        place = fault["loc"]
-        if place and any(len(other) > len(place) and other[: len(place)] == place for other in places):
-            continue  # pydantic's consequence of a fault inside, such as a list that lacks its faulty entry
-        where = ".".join(str(part) for part in place)
-        message = (
-            "unknown setting" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
-        )
-        lines.append(f"{where}: {message}" if where else message)
-    return lines

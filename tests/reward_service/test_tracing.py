@@ -1,17 +1,14 @@
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from reward_service.config import Tracing
 from reward_service.errors import ConfigError
+from reward_service.operations_settings import Tracing
 from reward_service.tracing import OtelTracer, start_tracing
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -86,44 +83,14 @@ def test_services_asked_on_its_behalf_see_the_requests_own_span(traced: Traced) 
     assert own not in (CALLER, "0" * 16)
 
 
-class Collector(BaseHTTPRequestHandler):
-    """Takes OTLP over HTTP."""
-
-    received: ClassVar[list[tuple[str, ExportTraceServiceRequest]]] = []
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers.get("Content-Encoding") == "gzip":
-            raise AssertionError("not asked for")
-        self.received.append((self.path, ExportTraceServiceRequest.FromString(body)))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def collector() -> Iterator[str]:
-    Collector.received.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 @pytest.mark.parametrize("path", ["", "/", "/v1/traces", "/own/path"])
-def test_a_collector_gets_them_over_otlp(collector: str, path: str) -> None:
-    tracer = start_tracing(Tracing(endpoint=collector + path, service_name="rewards"))
+def test_a_collector_gets_them_over_otlp(collector: Any, path: str) -> None:
+    tracer = start_tracing(Tracing(endpoint=collector.url + path, service_name="rewards"))
     assert tracer is not None
     span = tracer.begin("", "")
     span.end(method="GET", endpoint="/healthz", status=200, error_code=None, labels={}, stages=())
     tracer.close()
-    ((got, request),) = Collector.received
+    ((got, request),) = collector.received
     assert got == (path if path.strip("/") else "/v1/traces")
     (resource,) = request.resource_spans
     names = {pair.key: pair.value.string_value for pair in resource.resource.attributes}

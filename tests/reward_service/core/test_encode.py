@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.core import encode
-from reward_service.core.encode import InputEncoder, InputSpec, parse_template
+from reward_service.core.encode import InputEncoder, InputSpec
 from reward_service.core.segment import segment_text
 from reward_service.domain import Encoded, Pooling, Readout, Span, TextItem
 from reward_service.errors import InvalidRequestError, MissingFieldError, TooLongError
@@ -226,17 +226,6 @@ def test_lone_surrogates_are_refused(place: str) -> None:
     given = TextItem("", texts["response"], {"q": texts["q"], "ctx": ""})
     with pytest.raises(InvalidRequestError, match=f"'{place}' is not valid Unicode at character 1"):
         InputEncoder(bert(), span_spec()).encode(given, ((Span(0, 3),),))
-
-
-def test_a_template_is_divided_into_texts_and_fields() -> None:
-    assert parse_template("q: {q} {{x}} {ctx}") == (("q: ", "q"), (" {", None), ("x}", None), (" ", "ctx"))
-    assert parse_template("") == ()
-
-
-@pytest.mark.parametrize("template", ["{q!r}", "{q:>9}", "{q.x}", "{q[0]}", "{}", "{0}", "{ q }", "{q", "q}"])
-def test_other_than_bare_fields_are_refused(template: str) -> None:
-    with pytest.raises(ValueError, match="template"):
-        parse_template(template)
 
 
 @pytest.mark.parametrize("template", ["{q} {q}", "{ctx}"])

@@ -1,10 +1,12 @@
+import asyncio
 import math
+from collections.abc import Sequence
 
 import pytest
 
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
-from reward_service.core.text_reward import check_result
+from reward_service.core.text_reward import Result, ask, check_result
 from reward_service.domain import Head, ItemScore, ModelCard, ScoredSpan, Segmented, Span, TextItem
 from reward_service.errors import ModelFailedError, TooLongError
 
@@ -49,3 +51,43 @@ def test_what_cannot_be_meant_becomes_an_error(result: ItemScore, told: str) -> 
     assert isinstance(found, ModelFailedError)
     with pytest.raises(ModelFailedError, match=told):
         raise found
+
+
+class Picky:
+    """Fails every call that holds a response it cannot score; `sizes` has how many each call was for."""
+
+    def __init__(self, faults: dict[str, BaseException]) -> None:
+        self.faults = faults
+        self.sizes: list[int] = []
+
+    async def score(self, responses: Sequence[Segmented]) -> Sequence[Result]:
+        self.sizes.append(len(responses))
+        for one in responses:
+            if one.item.prompt in self.faults:
+                raise self.faults[one.item.prompt]
+        return [scored(0.25, 0.75) for _ in responses]
+
+    async def close(self) -> None:
+        pass
+
+
+def test_a_call_that_fails_is_made_again_for_each_response_alone() -> None:
+    reward = Picky({"long": TooLongError("too long"), "odd": KeyError("odd"), "end": SystemExit(3)})
+    responses = [Segmented(TextItem(prompt, "a. b."), SPANS) for prompt in ("fine", "long", "odd", "end", "fine too")]
+    results = asyncio.run(ask(reward, card(ModelKind.TOKEN_CLASSIFICATION), responses))
+    assert reward.sizes == [5, 1, 1, 1, 1, 1]
+    assert [type(result) for result in results] == [
+        ItemScore,
+        TooLongError,
+        ModelFailedError,
+        ModelFailedError,
+        ItemScore,
+    ]
+    assert str(results[2]) == "the reward failed: KeyError"
+
+
+def test_a_call_that_succeeds_is_made_once() -> None:
+    reward = Picky({})
+    results = asyncio.run(ask(reward, card(ModelKind.TOKEN_CLASSIFICATION), [RESPONSE] * 3))
+    assert reward.sizes == [3]
+    assert results == [scored(0.25, 0.75)] * 3
