@@ -23,8 +23,9 @@ from reward_service.compat_settings import Compat
 from reward_service.errors import ConfigError
 from reward_service.fairness_settings import FairnessSettings
 from reward_service.ledger_settings import LedgerSettings
+from reward_service.operations_settings import Auth, Drain, Tracing
 from reward_service.section import Section
-from reward_service.text_rewards.settings import URL_PATTERN, CallableSettings, JudgeSettings, PerspectiveSettings
+from reward_service.text_rewards.settings import CallableSettings, JudgeSettings, PerspectiveSettings
 
 REFERENCE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[A-Za-z0-9_.-]{1,64})?$"
 """`name`, `name@alias` or `name@version`."""
@@ -183,45 +184,6 @@ class Batching(Section):
     encode_threads: int = Field(default=2, ge=1)
 
 
-class Auth(Section):
-    """Who may call.
-
-    Attributes:
-        keys: File of keys, made by `reward-service keys new`. Without it everybody who reaches the port may score, and
-            nobody may change what is served.
-        open_metrics: Whether `/metrics` needs no key.
-    """
-
-    keys: Path | None = None
-    open_metrics: bool = True
-
-
-class Tracing(Section):
-    """OpenTelemetry traces; the extra `otel`.
-
-    Attributes:
-        endpoint: Collector that takes OTLP over HTTP; `/v1/traces` is added to a host alone. No traces if absent.
-        sample_ratio: Share of the traces that begin here which is kept, in [0, 1]; a caller's own decision counts more.
-        service_name: What the service is called in the traces.
-    """
-
-    endpoint: str | None = Field(default=None, pattern=URL_PATTERN)
-    sample_ratio: float = Field(default=1.0, ge=0, le=1)
-    service_name: str = Field(default="reward-service", min_length=1)
-
-
-class Drain(Section):
-    """How the service ends after SIGTERM.
-
-    Attributes:
-        grace_s: Goes on listening at least so long, answering 503, so that load balancers notice.
-        timeout_s: Admitted requests that are not answered by then are dropped.
-    """
-
-    grace_s: float = Field(default=0.5, ge=0)
-    timeout_s: float = Field(default=30.0, gt=0)
-
-
 class ServiceSettings(Section):
     """The file that `reward-service serve --config` reads.
 
@@ -287,14 +249,16 @@ def load_settings(path: Path, schema: type[S]) -> S:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(str(path), [str(error)]) from error
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror or error}"]) from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(str(path), [f"is not YAML: {error}"]) from error
     if not isinstance(content, dict):
         raise ConfigError(str(path), ["the file must hold a mapping"])
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        faults = [f"{_place(fault)}{fault['msg']}" for fault in error.errors(include_url=False)]
+        faults = [f"{_place(fault)}{_told(fault)}" for fault in error.errors(include_url=False)]
         raise ConfigError(str(path), faults) from error
 
 
@@ -320,6 +284,12 @@ def is_lone_process_of_several() -> bool:
     how many they are nor which one this is.
     """
     return {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys() and os.environ.keys().isdisjoint(PLACES)
+
+
+def _told(fault: ErrorDetails) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "unknown setting"
+    return fault["msg"].removeprefix("Value error, ")
 
 
 def _place(fault: ErrorDetails) -> str:

@@ -10,6 +10,7 @@ from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.cli.faults import FAULTS, fail
 from reward_service.domain import Pooling, Readout
+from reward_service.errors import StoreError
 from reward_service.registry.manifest import Scoring
 
 models_app = typer.Typer(no_args_is_help=True, help="Publish, convert and list models.")
@@ -123,6 +124,8 @@ def list_models(
     from reward_service.registry.store import Store
 
     try:
+        if not store.is_dir():
+            raise StoreError(f"{store}: no such store")
         found = Store(store).list()
     except FAULTS as error:
         fail(error)

@@ -10,7 +10,7 @@ Layout::
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,10 +189,9 @@ class Store:
             StoreError: A version's manifest or digests cannot be read.
         """
         found: list[Published] = []
-        for model_dir in sorted(self.root.iterdir()) if self.root.is_dir() else []:
-            if model_dir.is_dir() and _NAME.fullmatch(model_dir.name):
-                versions = sorted(path.name for path in model_dir.iterdir() if _VERSION.fullmatch(path.name))
-                found.extend(self._read(model_dir.name, version) for version in versions)
+        for name in self._names():
+            versions = sorted(path.name for path in (self.root / name).iterdir() if _VERSION.fullmatch(path.name))
+            found.extend(self._read(name, version) for version in versions)
         return found
 
     def point(self, name: str, version: str, aliases: Sequence[str]) -> None:
@@ -219,6 +218,11 @@ class Store:
         if not _NAME.fullmatch(name):
             raise NotInStoreError(f"{name!r} is not a model name")
 
+    def _names(self) -> Iterable[str]:
+        """Of the models, in order."""
+        folders = sorted(self.root.iterdir()) if self.root.is_dir() else []
+        return (path.name for path in folders if path.is_dir() and _NAME.fullmatch(path.name))
+
     def _version_of(self, name: str, which: str) -> str:
         if _VERSION.fullmatch(which):
             return which
@@ -231,7 +235,9 @@ class Store:
     def _aliases(self, name: str) -> dict[str, str]:
         path = self._model_dir(name) / ALIASES_FILE
         if not path.parent.is_dir():
-            raise NotInStoreError(f"{path.parent}: no such model")
+            if not self.root.is_dir():
+                raise NotInStoreError(f"{self.root}: no such store")
+            raise NotInStoreError(f"{path.parent}: no such model (there is: {', '.join(self._names()) or 'none'})")
         aliases = model_files.read_json_object(path) if path.exists() else {}
         for alias, version in aliases.items():
             if not isinstance(version, str) or not _VERSION.fullmatch(version):

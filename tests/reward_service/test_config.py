@@ -146,7 +146,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
     assert faults(tmp_path, "- a\n") == ["the file must hold a mapping"]
     assert faults(tmp_path, "") == ["the file must hold a mapping"]
     assert "line 1" in faults(tmp_path, "{")[0]
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load_settings(tmp_path / "nowhere.yaml", ServiceSettings)
 
 

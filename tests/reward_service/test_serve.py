@@ -56,7 +56,7 @@ def test_auto_chooses_and_a_named_runtime_is_taken(tiny_store: Path, not_exporte
 def test_what_is_not_there_is_a_store_error(tiny_store: Path, not_exported: Path) -> None:
     with pytest.raises(StoreError, match="no onnxruntime fp32 export"):
         load(not_exported, runtime=Runtime.ONNXRUNTIME)
-    with pytest.raises(StoreError, match="no such model"):
+    with pytest.raises(StoreError, match=r"no such model \(there is: completeness, factuality, relevance\)"):
         load(tiny_store, name="nobody")
     with pytest.raises(StoreError, match="device 'cuda'"):
         load(tiny_store, device="cuda")
