@@ -35,6 +35,18 @@ def test_every_mounted_file_is_there(services: dict[str, Any]) -> None:
     assert [mount for mount in files if not (DEPLOY / mount).exists()] == []
 
 
+def test_the_service_can_write_to_its_own_folder_alone(services: dict[str, Any]) -> None:
+    service = services["reward-service"]
+    assert service["read_only"]
+    writable = [mount.split(":") for mount in service["volumes"] if not mount.endswith(":ro")]
+    assert writable == [["state", "/var/lib/reward-service"]]
+    image = (DEPLOY / "Dockerfile.cpu").read_text()
+    assert "chown reward /var/lib/reward-service" in image
+    assert set(read("compose.yaml")["volumes"]) == {
+        mount.split(":")[0] for one in services.values() for mount in one["volumes"] if mount[0].islower()
+    }
+
+
 def test_every_image_is_pinned(services: dict[str, Any]) -> None:
     images = [service["image"] for service in services.values() if "image" in service]
     assert len(images) == 3

@@ -1,6 +1,7 @@
 """No image is built here: the files are linted, and what they name is looked up."""
 
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def test_what_is_copied_is_there_and_sent_to_the_build(path: Path) -> None:
     for source in sources:
         assert (ROOT / source).exists(), source
         assert any(Path(source).is_relative_to(allowed) for allowed in sent), source
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_the_image_has_the_extras_that_settings_ask_for(path: Path) -> None:
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    text = path.read_text()
+    (extras,) = re.findall(r"^ARG EXTRAS=(\S+)$", text, re.MULTILINE)
+    assert set(extras.split(",")) <= known.keys()
+    assert {"annotation", "otel", "postgres", "text-rewards"} < set(extras.split(","))
+    stage = text[: text.rindex("\nFROM ")]
+    assert stage.index("ARG EXTRAS=") < stage.index('".[$EXTRAS]"')
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)

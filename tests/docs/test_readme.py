@@ -20,6 +20,30 @@ def test_relative_links_resolve(page):
     assert missing == []
 
 
+def anchors(page):
+    """What GitHub calls the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", one) for one in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_linked_headings_are_there(page):
+    links = re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+    missing = [(path, name) for path, name in links if name not in anchors(page.parent / path if path else page)]
+    assert missing == []
+
+
+def test_the_readme_says_what_lives_in_every_package():
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Where things are")[2]
+    named = {
+        name for cell in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE) for name in re.findall(r"[\w.]+", cell)
+    }
+    for side in ("reward_service", "rl_client"):
+        packages = {path.parent.name for path in (ROOT / side).glob("*/__init__.py")}
+        assert packages - named == set(), side
+
+
 @pytest.mark.parametrize(
     ("program", "app"), [("reward-service", reward_service), ("rl-client", rl_client)], ids=["service", "client"]
 )
