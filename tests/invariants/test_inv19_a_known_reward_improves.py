@@ -12,6 +12,9 @@ from rl_client.training.config import GenerationSettings, TrainConfig
 from rl_client.training.models import load_policy
 
 STEPS = 30
+# One of eight seeds that were tried with the whole networks and five with the adapter: all ended over 0.91 of good
+# segments. At twice the rate some runs that had reached 1 fell back, and a round-off more or less decided which.
+SEED, RATE = 1, 5e-3
 
 
 def test_the_share_of_good_segments_rises(
@@ -34,6 +37,7 @@ def test_the_share_of_good_segments_rises(
     config = TrainConfig.model_validate(
         {
             "output": tmp_path / "run",
+            "seed": SEED,
             "threads": 1,
             "device": "cpu",
             "policy": policy_dir,
@@ -47,7 +51,7 @@ def test_the_share_of_good_segments_rises(
                 "prompts_per_step": 8,
                 "minibatch_size": 32,
                 "epochs": 2,
-                "learning_rate": 1e-2,
+                "learning_rate": RATE,
                 "value_learning_rate": 1e-2,
                 "kl_coefficient": 0.02,
             },
@@ -58,8 +62,11 @@ def test_the_share_of_good_segments_rises(
     shares = [line["reward/good"] for line in lines]
     assert sum(shares[:3]) / 3 < 0.5
     assert sum(shares[-3:]) / 3 > 0.9
-    variances = [line["explained_variance"] for line in lines]  # of returns that end up alike, so the best counts
-    assert max(variances) > variances[0] + 0.1
+    variances = [line["explained_variance"] for line in lines]
+    if "lora" in network_settings:
+        assert max(variances) > variances[0] + 0.1  # the adapters' returns end up alike, with nothing left to explain
+    else:
+        assert sum(variances[-5:]) / 5 > variances[0] + 0.3  # 0.7 and 0.9 here; over 0.36 for all of the seeds but one
 
     (state,) = states
     start = load_policy(policy_dir).requires_grad_(False)
