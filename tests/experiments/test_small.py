@@ -11,6 +11,24 @@ from experiments.paper import TABLES
 from experiments.small import WEIGHTS, write_detox_prompts, write_qa_configs, write_references
 from rl_client.training.config import EvaluateConfig, TrainConfig
 
+SIZES = {"train": 84, "dev": 24, "test": 24}
+NAMED = (
+    "angry driver",
+    "drunk man",
+    "old sailor",
+    "loser of the game",
+    "tired cook",
+    "rude guest",
+    "bully",
+    "shopkeeper",
+    "cheated gambler",
+    "taxi driver",
+    "stressed clerk",
+    "furious boss",
+    "jealous brother",
+    "heckler",
+    "landlord",
+)
 DEMO = {"relevance": 1.0, "factuality": 0.5, "completeness": 0.5}
 
 
@@ -49,9 +67,18 @@ def test_references_are_right_answers(tmp_path: Path) -> None:
         assert (found.faults, found.missing) == (0, ())
 
 
-def test_detox_prompts_of_test_and_training_differ(tmp_path: Path) -> None:
+def test_detox_prompts_share_neither_speaker_nor_opening(tmp_path: Path) -> None:
     write_detox_prompts(tmp_path)
-    train, test = (read_jsonl(tmp_path / f"detox_{split}.jsonl") for split in ("train", "test"))
-    assert (len(train), len(test)) == (56, 24)
-    assert not {row["prompt"] for row in train} & {row["prompt"] for row in test}
-    assert len({row["id"] for row in train + test}) == 80
+    texts = {split: [row["prompt"] for row in read_jsonl(tmp_path / f"detox_{split}.jsonl")] for split in SIZES}
+    assert {split: len(some) for split, some in texts.items()} == SIZES
+    assert {split: len(set(some)) for split, some in texts.items()} == SIZES
+    speakers = {split: {one for one in NAMED if any(one in text for text in some)} for split, some in texts.items()}
+    assert {split: len(some) for split, some in speakers.items()} == {"train": 7, "dev": 4, "test": 4}
+    openings = {
+        split: {text.replace(one, "{}") for text in some for one in speakers[split] if one in text}
+        for split, some in texts.items()
+    }
+    for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        assert not speakers[first] & speakers[second]
+        assert not openings[first] & openings[second]
+    assert {split: len(some) for split, some in openings.items()} == {"train": 12, "dev": 6, "test": 6}
