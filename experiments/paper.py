@@ -97,8 +97,8 @@ TABLES = (
             _row("w1 as released", "fine_grained", _QA),
             _row("smaller w1", "long", _QA),
         ),
-        "The paper's figures are in a plot that was not read; the weights beside the released one are ours. It says: the larger "
-        "w1, the shorter the answers.",
+        "The paper's figures are in a plot that was not read; the weights beside the released one are ours. It says: "
+        "the larger w1, the shorter the answers.",
     ),
     Table(
         "Long-form QA: errors found by annotators",
