@@ -6,7 +6,8 @@ TrainingError
 ├── ModelFilesError          a model directory is missing, incomplete, of the wrong class, or refused
 ├── DecodeError              a tokenizer that gives no offsets
 ├── CheckpointError          a checkpoint is missing, damaged, or belongs to another run
-├── RunFolderError           the output folder holds another run
+├── RunFolderError           the output folder holds another run, or another process works in it
+├── OutputError              something could not be written: the disk is full, or the folder may not be written
 ├── VersionChangedError      a reward model is not the version that the run pinned
 ├── TooManyFailedScoresError more responses without a score than the settings allow
 ├── OtherProcessError        another of the processes that train together failed; the message holds its error
@@ -47,7 +48,11 @@ class CheckpointError(TrainingError):
 
 
 class RunFolderError(TrainingError):
-    """The output folder holds another run; nothing was written."""
+    """The output folder holds another run, or another process works in it; nothing was written."""
+
+
+class OutputError(TrainingError):
+    """Something could not be written: the disk is full, or the folder may not be written."""
 
 
 class VersionChangedError(TrainingError):

@@ -14,6 +14,7 @@ import httpx
 
 from reward_proto import Granularity, ItemResult, ModelInfo, ScoreItem, SegmentReply
 from rl_client.api import endpoints
+from rl_client.api.deadline import bound
 from rl_client.api.exchange import Exchange, T, run_async, run_sync
 from rl_client.api.reply_check import Pin
 from rl_client.api.retry import Retries, RetryPolicy
@@ -149,6 +150,7 @@ class RewardClient(_Client):
 
     def _open(self) -> None:
         self._http = httpx.Client(**self._http_options)
+        bound(self._http)
 
     def __enter__(self) -> Self:
         return self

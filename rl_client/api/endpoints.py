@@ -1,12 +1,11 @@
 """One exchange for each endpoint but `/v1/score`, which `scoring` has."""
 
-import uuid
 from collections.abc import Sequence
 from urllib.parse import quote
 
 from reward_proto import Granularity, ModelInfo, ModelList, ModelState, SegmentReply, SegmentRequest
 from rl_client.api.errors import ApiConnectionError, ApiStatusError, ApiTimeoutError, UnknownModelError
-from rl_client.api.exchange import Attempt, Exchange, request_with_retries
+from rl_client.api.exchange import Attempt, Exchange, new_request_id, request_with_retries
 from rl_client.api.reply_check import Pin, check_segment_reply, parse_reply
 from rl_client.api.retry import Retries
 
@@ -50,7 +49,7 @@ def pin_exchange(references: Sequence[str] | None, retries: Retries) -> Exchange
 def segment_exchange(text: str, granularity: Granularity, retries: Retries) -> Exchange[SegmentReply]:
     """The spans of a text, without scores."""
     content = SegmentRequest(text=text, granularity=granularity).model_dump_json().encode()
-    attempt = Attempt("POST", SEGMENT_PATH, uuid.uuid4().hex, content)
+    attempt = Attempt("POST", SEGMENT_PATH, new_request_id(), content)
     raw = yield from request_with_retries(attempt, retries)
     reply = parse_reply(SegmentReply, raw.content)
     check_segment_reply(reply, text, granularity)
@@ -71,7 +70,7 @@ def ready_exchange(retries: Retries) -> Exchange[bool]:
 
 
 def _get(path: str) -> Attempt:
-    return Attempt("GET", path, uuid.uuid4().hex)
+    return Attempt("GET", path, new_request_id())
 
 
 def _find(served: Sequence[ModelInfo], reference: str) -> ModelInfo:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 import time
+import uuid
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ import httpx
 from pydantic import ValidationError
 
 from reward_proto import RETRYABLE, ErrorReply
+from rl_client.api.deadline import within
 from rl_client.api.errors import (
     STATUS_ERRORS,
     ApiConnectionError,
@@ -35,6 +37,8 @@ TOO_MANY_REQUESTS = 429
 RETRYABLE_STATUSES = frozenset({TOO_MANY_REQUESTS, 500, 502, 503, 504})
 """Statuses worth another try when the body has no code of the contract, as that of a proxy."""
 _SHOWN_CHARS = 200
+_OWN_IDS = uuid.uuid4().hex[:8]
+"""Begins the id of every request of this process, and so tells an answer to another of them from an id of a proxy's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,20 @@ class RawReply:
 
 T = TypeVar("T")
 Exchange: TypeAlias = Generator[Attempt, RawReply, T]
+
+
+def new_request_id() -> str:
+    """Names a request, in all of its attempts."""
+    return _OWN_IDS + uuid.uuid4().hex[len(_OWN_IDS) :]
+
+
+def is_of_another_request(told: str | None, attempt: Attempt) -> bool:
+    """Whether a reply says that it answers another request of this process.
+
+    So it is where a server answers one request twice on a connection: each later request would get the answer to the
+    one before. An id that is not of this process is that of a proxy, and says nothing.
+    """
+    return told is not None and told != attempt.request_id and told.startswith(_OWN_IDS)
 
 
 def request_with_retries(attempt: Attempt, retries: Retries) -> Exchange[RawReply]:
@@ -174,7 +192,11 @@ def _send_sync(attempt: Attempt, http: httpx.Client, timeout_s: float) -> RawRep
         time.sleep(attempt.delay_s)
     body = _Body(timeout_s)
     headers = {**attempt.headers, "X-Request-Id": attempt.request_id}
-    with http.stream(attempt.method, attempt.path, content=attempt.content, headers=headers) as response:
+    with (
+        within(timeout_s),
+        http.stream(attempt.method, attempt.path, content=attempt.content, headers=headers) as response,
+    ):
+        _check_answers(response, attempt)
         for chunk in response.iter_bytes():
             body.add(chunk)
         return RawReply(response.status_code, response.headers, body.content)
@@ -183,16 +205,37 @@ def _send_sync(attempt: Attempt, http: httpx.Client, timeout_s: float) -> RawRep
 async def _send_async(attempt: Attempt, http: httpx.AsyncClient, timeout_s: float) -> RawReply:
     if attempt.delay_s:
         await asyncio.sleep(attempt.delay_s)
-    body = _Body(timeout_s)
     headers = {**attempt.headers, "X-Request-Id": attempt.request_id}
-    async with http.stream(attempt.method, attempt.path, content=attempt.content, headers=headers) as response:
-        async for chunk in response.aiter_bytes():
-            body.add(chunk)
-        return RawReply(response.status_code, response.headers, body.content)
+    request = http.build_request(attempt.method, attempt.path, content=attempt.content, headers=headers)
+    try:
+        async with asyncio.timeout(timeout_s):
+            response = await http.send(request, stream=True)
+            try:
+                _check_answers(response, attempt)
+                return RawReply(response.status_code, response.headers, await response.aread())
+            finally:
+                await response.aclose()
+    except TimeoutError as error:
+        raise httpx.ReadTimeout(_not_whole(timeout_s)) from error
+
+
+def _check_answers(response: httpx.Response, attempt: Attempt) -> None:
+    """Refuse a reply to another request before it is read, which closes its connection.
+
+    Raises:
+        RemoteProtocolError: It is one.
+    """
+    told = response.headers.get("x-request-id")
+    if is_of_another_request(told, attempt):
+        raise httpx.RemoteProtocolError(f"the reply is that of the request {told}: the server answered it twice")
+
+
+def _not_whole(timeout_s: float) -> str:
+    return f"the reply was not whole within {timeout_s} s"
 
 
 class _Body:
-    """Collects a reply's body and stops one that drips in: httpx bounds each read, not the whole."""
+    """Collects a reply's body and stops one that drips in, through whatever transport it comes."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -202,7 +245,7 @@ class _Body:
     def add(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
         if time.monotonic() > self._deadline_s:
-            raise httpx.ReadTimeout(f"the reply was not whole within {self._timeout_s} s")
+            raise httpx.ReadTimeout(_not_whole(self._timeout_s))
 
     @property
     def content(self) -> bytes:

@@ -5,7 +5,6 @@ import math
 import random
 import re
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from reward_proto import (
     ScoreReply,
 )
 from rl_client.api.errors import ApiStatusError, ReplyError
-from rl_client.api.exchange import Attempt, Exchange, request_with_retries
+from rl_client.api.exchange import Attempt, Exchange, is_of_another_request, new_request_id, request_with_retries
 from rl_client.api.reply_check import Pin, check_score_reply, parse_reply
 from rl_client.api.retry import MODEL_FAULTS, Retries, RetryPolicy
 
@@ -230,10 +229,12 @@ def _ask(
     delay_s: float = 0.0,
 ) -> Exchange[list[ItemResult]]:
     content = _request_content(call, items, references)
-    attempt = Attempt("POST", SCORE_PATH, uuid.uuid4().hex, content, delay_s, call.headers)
+    attempt = Attempt("POST", SCORE_PATH, new_request_id(), content, delay_s, call.headers)
     started_s = call.clock() + delay_s
     raw = yield from request_with_retries(attempt, retries)
     reply = parse_reply(ScoreReply, raw.content)
+    if is_of_another_request(reply.request_id, attempt):
+        raise ReplyError(f"the reply is that of the request {reply.request_id}, not of {attempt.request_id}")
     names = None if references is None else frozenset(references)
     check_score_reply(reply, [item.item for item in items], names, call.pins, return_logits=call.return_logits)
     call.on_latency(call.clock() - started_s)

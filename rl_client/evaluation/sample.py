@@ -15,8 +15,8 @@ from rl_client.rollout.prompts import load_prompts
 from rl_client.rollout.score import open_scorer
 from rl_client.rollout.seeds import derive_seed
 from rl_client.rollout.stages import Prompt, Rollout
-from rl_client.training.checkpoint import write_json
 from rl_client.training.config import EvaluateConfig
+from rl_client.training.durable import write_json
 from rl_client.training.model_files import load_tokenizer
 from rl_client.training.models import load_policy
 from rl_client.training.optim import autocast, pick_device, use_threads

@@ -13,7 +13,7 @@ from rl_client.inference.settings import GenerateConfig
 from rl_client.rollout.prompts import PromptRecord, read_records, tokenize_prompts
 from rl_client.rollout.score import RewardScorer, open_client
 from rl_client.rollout.stages import Prompt
-from rl_client.training.checkpoint import write_json
+from rl_client.training.durable import write_json
 from rl_client.training.model_files import load_tokenizer
 from rl_client.training.models import load_policy
 from rl_client.training.optim import autocast, pick_device, use_threads

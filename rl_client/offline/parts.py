@@ -4,12 +4,12 @@ Part n holds the rows n * chunk_rows up to (n + 1) * chunk_rows. It is written u
 byte is on disk, so a part is whole or not there. When all are there they become the output, in one move.
 """
 
-import fcntl
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rl_client.errors import DataError, RunFolderError, VersionChangedError
+from rl_client.folder_lock import hold_lock
 from rl_client.offline.scored_file import METADATA_KEY, scored_schema
 
 PLAN_FILE = "plan.json"
@@ -77,26 +78,20 @@ class Parts:
         self.folder = parts_folder(output)
         self.plan = plan
         self._restart = restart
-        self._lock = -1
+        self._held = ExitStack()
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunFolderError(f"another process is writing {self.output}") from error
+        with ExitStack() as stack:
+            stack.enter_context(hold_lock(self.folder / LOCK_FILE, self.output))
             self._agree()
-        except BaseException:
-            os.close(self._lock)
-            raise
+            self._held = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._lock)
+        self._held.close()
 
     def missing(self) -> list[int]:
         """Numbers of the parts that are not there, in order."""

@@ -34,7 +34,7 @@ from rl_client.training.processes import Processes
 from rl_client.training.progress import ProgressReport
 from rl_client.training.rollout_metrics import response_metrics, score_metrics
 from rl_client.training.rollout_source import RolloutSource
-from rl_client.training.run_folder import BEST_POLICY_FOLDER, RunFolder, open_run, replace_folder
+from rl_client.training.run_folder import BEST_POLICY_FOLDER, VALUE_FOLDER, RunFolder, open_run, work_in
 from rl_client.training.sample_page import SamplePages
 from rl_client.training.time_table import TimeTable
 from rl_client.training.timing import StepTimer
@@ -62,6 +62,7 @@ def train_ppo(config: TrainConfig, *, resume: bool, transport: httpx.BaseTranspo
     with ExitStack() as stack:
         processes = stack.enter_context(Processes.meet(config.device))
         check_shares(config, processes)
+        processes.together(lambda: stack.enter_context(work_in(config.output, writes=processes.is_main)))
         run = processes.together(lambda: open_run(config.output, train_digest(config), resume=resume))
         if run.is_finished(config.ppo.steps):
             return True
@@ -106,6 +107,7 @@ def _train(config: TrainConfig, run: RunFolder, state: PpoState, scorer: RewardS
         Background(config.pipeline.staleness, "sampling", join=True) as sampling,
         StopSignal() as stop,
     ):
+        checkpoints.precede(log.sync)
         samples = SamplePages(run.output, config.diagnostics, log)
         source = RolloutSource(config, state, scorer, tokenizer, sampler, sampling=sampling, scoring=scoring)
         for step in range(run.start_step + 1, steps + 1):
@@ -138,7 +140,7 @@ def _train(config: TrainConfig, run: RunFolder, state: PpoState, scorer: RewardS
                 return False
     checkpoints.save(steps)
     if processes.is_main:
-        _leave_models(run, state, tokenizer)
+        _leave_models(run, steps, state, tokenizer)
     processes.wait()
     return True
 
@@ -150,12 +152,12 @@ def _open_log(config: TrainConfig, run: RunFolder, processes: Processes) -> Metr
     return MetricLog(run.output, after_step=run.start_step, trackers=trackers)
 
 
-def _leave_models(run: RunFolder, state: PpoState, tokenizer: PreTrainedTokenizerBase) -> None:
-    replace_folder(run.output / "value", partial(state.trainee.value.save, tokenizer=tokenizer))
+def _leave_models(run: RunFolder, steps: int, state: PpoState, tokenizer: PreTrainedTokenizerBase) -> None:
+    run.leave(VALUE_FOLDER, partial(state.trainee.value.save, tokenizer=tokenizer))
     if state.best.step is not None:
         with borrow_policy(state, checkpoint_path(run.checkpoints, state.best.step)) as best:
-            replace_folder(run.output / BEST_POLICY_FOLDER, partial(best.save, tokenizer=tokenizer))
-    replace_folder(run.policy, partial(state.trainee.policy.save, tokenizer=tokenizer))
+            run.leave(BEST_POLICY_FOLDER, partial(best.save, tokenizer=tokenizer))
+    run.leave_policy(steps, partial(state.trainee.policy.save, tokenizer=tokenizer))
 
 
 def _take_step(

@@ -15,7 +15,7 @@ from rl_client.training.metric_log import MetricLog, Metrics
 from rl_client.training.model_files import load_tokenizer
 from rl_client.training.optim import clip_and_step, pick_device, use_threads
 from rl_client.training.progress import ProgressReport
-from rl_client.training.run_folder import open_run, replace_folder
+from rl_client.training.run_folder import RunFolder, open_run, work_in
 from rl_client.training.sft_state import SftState, build_sft_state, pack_sft_state, restore_sft_state, sft_digest
 from rl_client.training.sft_step import held_out_loss, token_losses
 from rl_client.training.timing import StepTimer
@@ -36,10 +36,13 @@ def train_sft(config: SftConfig, *, resume: bool) -> bool:
     Raises:
         TrainingError: If the run cannot start or go on; see `rl_client.errors`.
     """
+    with work_in(config.output):
+        run = open_run(config.output, sft_digest(config), resume=resume)
+        return run.is_finished(config.training.steps) or _train(config, run)
+
+
+def _train(config: SftConfig, run: RunFolder) -> bool:
     training = config.training
-    run = open_run(config.output, sft_digest(config), resume=resume)
-    if run.is_finished(training.steps):
-        return True
     use_threads(config.threads)
     tokenizer = load_tokenizer(config.model)
     train = load_demonstrations(config.data.train, tokenizer, training)
@@ -56,6 +59,7 @@ def train_sft(config: SftConfig, *, resume: bool) -> bool:
         ProgressReport("sft", start_step=run.start_step, steps=training.steps, shown=SHOWN) as progress,
         StopSignal() as stop,
     ):
+        checkpoints.precede(log.sync)
         for step in range(run.start_step + 1, training.steps + 1):
             metrics = _take_step(config, state, sampler.take(step), tokenizer.pad_token_id)
             if dev and (step % training.eval_every_steps == 0 or step == training.steps):
@@ -74,7 +78,7 @@ def train_sft(config: SftConfig, *, resume: bool) -> bool:
                 progress.say(f"stopped by {stop.received.name} after step {step}; go on with --resume")
                 return False
     checkpoints.save(training.steps)
-    replace_folder(run.policy, partial(state.policy.save, tokenizer=tokenizer))
+    run.leave_policy(training.steps, partial(state.policy.save, tokenizer=tokenizer))
     return True
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rl_client.training.durable import write_text
 from rl_client.training.metric_log import Metrics
 
 BEST_FILE = "best.json"
@@ -44,14 +45,16 @@ class BestCheckpoint:
         if self.value is None or mean > self.value:
             self.step, self.value = step, mean
 
+    def forget(self) -> None:
+        """There is no best one any more: its files are gone."""
+        self.step = self.value = None
+
     def write(self, folder: Path) -> None:
         """Write `best.json`, whole or not at all; nothing while there is no best."""
         if self.step is None:
             return
-        draft = folder / f".unfinished-{BEST_FILE}"
         content = {"step": self.step, "metric": self._metric, "value": self.value}
-        draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
-        draft.replace(folder / BEST_FILE)
+        write_text(folder / BEST_FILE, json.dumps(content) + "\n")
 
     def pack(self) -> dict[str, Any]:
         """JSON values, exact to the bit."""

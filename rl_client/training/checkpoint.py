@@ -6,9 +6,9 @@ checkpoints/step-00000120/
 """
 
 import json
-import os
+import logging
 import re
-import shutil
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,18 @@ from torch import Tensor
 
 from rl_client.errors import CheckpointError
 from rl_client.training.best_checkpoint import BestCheckpoint
+from rl_client.training.durable import move_folder, remove_drafts, remove_folder, write_folder, write_json, writing
 from rl_client.training.settings_checkpoint import CheckpointSettings
 
 STATE_FILE = "state.json"
 FORMAT = 1
 """Raised when a reader of older checkpoints could not make sense of a new one."""
+DAMAGED = "damaged-"
+"""Begins the name of a checkpoint that was set aside because it could not be read."""
 _NAME = re.compile(r"step-(\d{8,})")
-_UNFINISHED = ".unfinished-"
+_CHUNK_BYTES = 1 << 20
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ class Checkpoint:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best_step: int | None = None) -> Path:
     """Write a checkpoint and drop the oldest ones.
 
-    It appears under its name only when every byte is on disk; a crash before leaves the earlier ones as they were.
+    It appears under its name only when every byte is on disk, and an old one vanishes whole; a crash before leaves the
+    earlier ones as they were.
 
     Args:
         folder: The run's `checkpoints/`.
@@ -57,26 +63,28 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best_ste
 
     Returns:
         Where it is.
+
+    Raises:
+        OutputError: If it cannot be written; no part of it stays on disk.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _remove_unfinished(folder)
     target = checkpoint_path(folder, checkpoint.step)
-    draft = folder / f"{_UNFINISHED}{target.name}"
-    draft.mkdir()
-    for group, tensors in checkpoint.tensors.items():
-        path = draft / f"{group}.safetensors"
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
-        _fsync(path)
-    write_json(draft / STATE_FILE, {"format": FORMAT, "step": checkpoint.step, "state": checkpoint.state})
-    _fsync(draft)
-    if target.exists():
-        shutil.rmtree(target)
-    draft.rename(target)
-    _fsync(folder)
-    for old in list_checkpoints(folder)[:-keep]:
-        if best_step is None or old != checkpoint_path(folder, best_step):
-            shutil.rmtree(old)
+    with writing(f"the checkpoint {target}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_drafts(folder)
+        write_folder(target, lambda draft: _write_files(draft, checkpoint))
+        for old in list_checkpoints(folder)[:-keep]:
+            if best_step is None or old != checkpoint_path(folder, best_step):
+                remove_folder(old)
     return target
+
+
+def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
+    for group, tensors in checkpoint.tensors.items():
+        content = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        save_file(content, folder / f"{group}.safetensors")
+    files = {file.name: _describe(file) for file in sorted(folder.iterdir())}
+    state = {"format": FORMAT, "step": checkpoint.step, "files": files, "state": checkpoint.state}
+    write_json(folder / STATE_FILE, state)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -86,10 +94,7 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
-    if not folder.is_dir():
-        return []
-    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    return [path for _, path in _numbered(folder)]
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -100,31 +105,56 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise CheckpointError(f"checkpoint {path} has format {content['format']}; this version reads {FORMAT}")
+        # Checkpoints of earlier versions do not list their files.
+        for name, description in content.get("files", {}).items():
+            if (found := _describe(path / name)) != description:
+                raise ValueError(f"{name} was written as {description} and is {found}")
         tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
-    if content.get("format") != FORMAT:
-        raise CheckpointError(f"checkpoint {path} has format {content.get('format')}; this version reads {FORMAT}")
-    return Checkpoint(content["step"], tensors, content["state"])
+        return Checkpoint(content["step"], tensors, content["state"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error!r}") from error
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON to disk, through the page cache; NaN and infinity are refused."""
-    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    _fsync(path)
+def load_newest(folder: Path) -> Checkpoint | None:
+    """Read the newest checkpoint that is whole, and warn of those that are not.
+
+    Returns:
+        None if there is none at all.
+
+    Raises:
+        CheckpointError: If there are some, and none can be read.
+    """
+    damages = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            checkpoint = load_checkpoint(path)
+        except CheckpointError as error:
+            damages.append(str(error))
+            continue
+        for damage in damages:
+            logger.warning("%s; going on from step %d", damage, checkpoint.step)
+        return checkpoint
+    if damages:
+        raise CheckpointError("\n".join(damages))
+    return None
 
 
-def _remove_unfinished(folder: Path) -> None:
-    for path in folder.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(path)
+def _numbered(folder: Path) -> list[tuple[int, Path]]:
+    """Each checkpoint with its step, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted((int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _describe(file: Path) -> dict[str, int]:
+    """A file's size and CRC-32, by which what a disk lost or someone removed is noticed."""
+    crc = 0
+    with file.open("rb") as content:
+        while chunk := content.read(_CHUNK_BYTES):
+            crc = zlib.crc32(chunk, crc)
+    return {"bytes": file.stat().st_size, "crc32": crc}
 
 
 class CheckpointWriter:
@@ -140,7 +170,7 @@ class CheckpointWriter:
         best: BestCheckpoint | None = None,
         writes: bool = True,
     ) -> None:
-        """Prepare to write.
+        """Prepare to write; checkpoints past `saved_step`, which could not be read, are set aside.
 
         Args:
             folder: The run's `checkpoints/`.
@@ -156,6 +186,20 @@ class CheckpointWriter:
         self._saved_step = saved_step
         self._best = best or BestCheckpoint(None)
         self._writes = writes
+        self._before: Callable[[], None] = lambda: None
+        if self._best.step is not None and not checkpoint_path(folder, self._best.step).is_dir():
+            logger.warning("the best checkpoint, of step %d, is gone: another one will be the best", self._best.step)
+            self._best.forget()
+        if writes and saved_step:
+            with writing(f"{folder}"):
+                for step, path in _numbered(folder):
+                    if step > saved_step:
+                        move_folder(path, path.with_name(f"{DAMAGED}{path.name}"))
+                self._best.write(folder)  # a crash may have come between the checkpoint and this
+
+    def precede(self, act: Callable[[], None]) -> None:
+        """Have this done before each checkpoint: whatever is to be on disk no later than it."""
+        self._before = act
 
     def save_if_due(self, step: int) -> None:
         """Write a checkpoint after every `every_steps`-th step."""
@@ -166,6 +210,8 @@ class CheckpointWriter:
     def save(self, step: int) -> None:
         """Write a checkpoint of this step unless it has one."""
         if step > self._saved_step and self._writes:
+            self._before()
             save_checkpoint(self._folder, self._pack(step), keep=self._settings.keep, best_step=self._best.step)
             self._saved_step = step
-            self._best.write(self._folder)
+            with writing(f"{self._folder}"):
+                self._best.write(self._folder)

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from transformers.utils import logging as transformers_logging
 
 from rl_client.errors import ModelFilesError, RunFolderError
-from rl_client.training.run_folder import replace_folder
+from rl_client.training.durable import write_folder
 
 
 def convert_gguf(file: Path, output: Path) -> None:
@@ -37,7 +37,7 @@ def convert_gguf(file: Path, output: Path) -> None:
     if report["missing_keys"] or report["mismatched_keys"]:
         faults = sorted(str(key) for key in (*report["missing_keys"], *report["mismatched_keys"]))
         raise ModelFilesError(f"{file}: weights are missing or of another shape: {', '.join(faults[:5])}")
-    replace_folder(output, partial(_write, network, tokenizer))
+    write_folder(output, partial(_write, network, tokenizer))
 
 
 def _write(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

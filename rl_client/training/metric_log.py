@@ -2,11 +2,14 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rl_client.training.durable import write_text, writing
 from rl_client.training.trackers import TensorBoardTracker, Tracker
 
 METRICS_FILE = "metrics.jsonl"
@@ -27,29 +30,48 @@ class MetricLog:
             trackers: What else shows the figures; TensorBoard when None. They are closed with the log.
         """
         path = output / METRICS_FILE
-        _drop_lines_after(path, after_step)
-        self._file = path.open("a", encoding="utf-8")
+        with writing(f"{path}"):
+            _drop_lines_after(path, after_step)
+            self._file = path.open("a", encoding="utf-8")
         self._trackers = [TensorBoardTracker(output, after_step=after_step)] if trackers is None else list(trackers)
 
     def write(self, step: int, metrics: Metrics) -> None:
-        """Write a step's line. A figure that is NaN or infinite is written as null, which JSON can hold."""
+        """Write a step's line. A figure that is NaN or infinite is written as null, which JSON can hold.
+
+        Raises:
+            OutputError: If it, or a tracker's files, cannot be written.
+        """
         defined = {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
         line = {"step": step, **{name: defined.get(name) for name in metrics}}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
-        for tracker in self._trackers:
-            tracker.write(step, defined)
+        with writing(f"the metrics of step {step}"):
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
+            for tracker in self._trackers:
+                tracker.write(step, defined)
+
+    def sync(self) -> None:
+        """Force the lines to disk: a checkpoint is not to outlive the lines of its steps. Closing does it too.
+
+        Raises:
+            OutputError: If that fails.
+        """
+        if not self._file.closed:
+            with writing("metrics"):
+                os.fsync(self._file.fileno())
 
     def write_page(self, step: int, name: str, html: str) -> None:
         """Show a self-contained page where a tracker can."""
-        for tracker in self._trackers:
-            tracker.write_page(step, name, html)
+        with writing(f"the page {name} of step {step}"):
+            for tracker in self._trackers:
+                tracker.write_page(step, name, html)
 
     def close(self) -> None:
-        """Flush and close all."""
-        self._file.close()
-        for tracker in self._trackers:
-            tracker.close()
+        """Flush and close all, each even if another cannot be."""
+        with writing("metrics"), ExitStack() as stack:
+            for tracker in self._trackers:
+                stack.callback(tracker.close)
+            stack.callback(self._file.close)
+            stack.callback(self.sync)
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +91,9 @@ class NoLog(MetricLog):
     def write(self, step: int, metrics: Metrics) -> None:
         """Write nothing."""
 
+    def sync(self) -> None:
+        """Nothing is written."""
+
     def write_page(self, step: int, name: str, html: str) -> None:
         """Show nothing."""
 
@@ -87,6 +112,4 @@ def read_metrics(output: Path) -> list[Mapping[str, float | None]]:
 
 def _drop_lines_after(path: Path, step: int) -> None:
     kept = [line for line in read_metrics(path.parent) if (line["step"] or 0) <= step]
-    draft = path.with_suffix(".jsonl.unfinished")
-    draft.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    draft.replace(path)
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))

@@ -2,19 +2,26 @@
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rl_client.errors import CheckpointError, RunFolderError
-from rl_client.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, write_json
+from rl_client.folder_lock import hold_lock
+from rl_client.training.checkpoint import Checkpoint, checkpoint_path, load_newest
+from rl_client.training.durable import write_folder, write_json, writing
+
+logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
+LOCK_FILE = "run.lock"
 CHECKPOINTS_FOLDER = "checkpoints"
 POLICY_FOLDER = "policy"
 BEST_POLICY_FOLDER = "policy_best"
+VALUE_FOLDER = "value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +32,13 @@ class RunFolder:
         output: The folder.
         digest: Of the settings that change results.
         checkpoint: What to go on from; None at the start.
+        policy_step: The step whose policy lies in `policy/`; 0 while there is none.
     """
 
     output: Path
     digest: str
     checkpoint: Checkpoint | None
+    policy_step: int = 0
 
     @property
     def checkpoints(self) -> Path:
@@ -47,12 +56,61 @@ class RunFolder:
         return self.checkpoint.step if self.checkpoint else 0
 
     def is_finished(self, steps: int) -> bool:
-        """Whether the run did all of its steps and left its policy."""
-        return self.policy.exists() and self.start_step >= steps
+        """Whether the run did all of its steps and left their policy."""
+        return self.start_step >= steps and self.policy_step >= steps
 
     def write_run_file(self, content: Mapping[str, Any]) -> None:
-        """Write `run.json`: what was run, for people and for the checks of a resume."""
-        write_json(self.output / RUN_FILE, {"config_digest": self.digest, **content})
+        """Write `run.json`: what was run, for people and for the checks of a resume.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        with writing(f"{self.output / RUN_FILE}"):
+            whole = {"config_digest": self.digest, "policy_step": self.policy_step, **content}
+            write_json(self.output / RUN_FILE, whole)
+
+    def leave(self, name: str, write: Callable[[Path], None]) -> None:
+        """Leave a folder of results, in place of an earlier one of that name.
+
+        Raises:
+            OutputError: If it cannot be written; the earlier one stays.
+        """
+        with writing(f"{self.output / name}"):
+            write_folder(self.output / name, write)
+
+    def leave_policy(self, step: int, write: Callable[[Path], None]) -> None:
+        """Leave the finished policy, the last of the results, and note in `run.json` of which step it is.
+
+        Raises:
+            OutputError: See `leave`.
+        """
+        self.leave(POLICY_FOLDER, write)
+        with writing(f"{self.output / RUN_FILE}"):
+            write_json(
+                self.output / RUN_FILE, {**_read_run_file(self.output), "policy_step": max(step, self.start_step)}
+            )
+
+
+@contextmanager
+def work_in(output: Path, *, writes: bool = True) -> Iterator[None]:
+    """Make a run's folder, and keep other processes from working in it.
+
+    Args:
+        output: The folder.
+        writes: False in a process beside the one that writes.
+
+    Raises:
+        RunFolderError: If another process works in it.
+        OutputError: If it cannot be made.
+    """
+    if not writes:
+        yield
+        return
+    with ExitStack() as stack:
+        with writing(f"{output}"):
+            output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(hold_lock(output / LOCK_FILE, output))
+        yield
 
 
 def open_run(output: Path, digest: str, *, resume: bool) -> RunFolder:
@@ -61,11 +119,12 @@ def open_run(output: Path, digest: str, *, resume: bool) -> RunFolder:
     Args:
         output: The folder; made if absent.
         digest: From `config_digest`.
-        resume: Go on from the newest checkpoint; a run that was stopped before its first one starts over.
+        resume: Go on from the newest checkpoint that can be read; a run that was stopped before its first one starts
+            over.
 
     Raises:
-        RunFolderError: If the folder holds a run and `resume` is off.
-        CheckpointError: If the newest checkpoint is damaged or was written under other settings.
+        RunFolderError: If the folder holds a run and `resume` is off; or a finished one without a checkpoint.
+        CheckpointError: If no checkpoint can be read, or it was written under other settings.
     """
     held = [name for name in (RUN_FILE, CHECKPOINTS_FOLDER, POLICY_FOLDER) if (output / name).exists()]
     if held and not resume:
@@ -73,15 +132,39 @@ def open_run(output: Path, digest: str, *, resume: bool) -> RunFolder:
             f"{output} holds a run already ({', '.join(held)}): resume it with --resume, "
             "or choose another output folder, or delete this one"
         )
-    found = list_checkpoints(output / CHECKPOINTS_FOLDER)
-    checkpoint = load_checkpoint(found[-1]) if found else None
+    checkpoint = load_newest(output / CHECKPOINTS_FOLDER)
+    if checkpoint is None and POLICY_FOLDER in held:
+        raise RunFolderError(
+            f"{output} holds a finished policy and no checkpoint to go on from: choose another output folder, "
+            "or delete this one"
+        )
+    if checkpoint is None and held:
+        logger.warning("%s holds no checkpoint: the run starts over", output)
     if checkpoint is not None and checkpoint.state["config_digest"] != digest:
         raise CheckpointError(
-            f"{found[-1]} was written under other settings than the given ones (compare {output / RUN_FILE}); "
-            "only paths, service, threads, checkpoint and the number of steps may change in a resumed run"
+            f"{checkpoint_path(output / CHECKPOINTS_FOLDER, checkpoint.step)} was written under other settings than "
+            f"the given ones (compare {output / RUN_FILE}); only paths, service, threads, checkpoint and the number "
+            "of steps may change in a resumed run"
         )
     output.mkdir(parents=True, exist_ok=True)
-    return RunFolder(output, digest, checkpoint)
+    return RunFolder(output, digest, checkpoint, _policy_step(output, checkpoint))
+
+
+def _policy_step(output: Path, checkpoint: Checkpoint | None) -> int:
+    """Of which step `policy/` is; a run of an earlier version did not note it, and left it at its end."""
+    if checkpoint is None or not (output / POLICY_FOLDER).exists():
+        return 0
+    content = _read_run_file(output)
+    return int(content.get("policy_step", checkpoint.step if content else 0))
+
+
+def _read_run_file(output: Path) -> dict[str, Any]:
+    """`run.json`; empty where it is gone or damaged, since all of it is known to a run that goes on."""
+    try:
+        content = json.loads((output / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def config_digest(settings: Mapping[str, Any]) -> str:
@@ -106,14 +189,3 @@ def file_digests(paths: Sequence[Path]) -> dict[str, str]:
         with file.open("rb") as content:
             digests[str(file)] = hashlib.file_digest(content, "sha256").hexdigest()
     return digests
-
-
-def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder under a draft name and move it into place when it is whole."""
-    draft = target.with_name(f".unfinished-{target.name}")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    write(draft)
-    if target.exists():
-        shutil.rmtree(target)
-    draft.rename(target)

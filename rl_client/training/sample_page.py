@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rl_client.rollout.rewards import SegmentReward, SourceRewards
 from rl_client.rollout.stages import ScoredRollout
+from rl_client.training.durable import writing
 from rl_client.training.metric_log import MetricLog
 from rl_client.training.settings_diagnostics import DiagnosticsSettings
 
@@ -58,9 +59,11 @@ class SamplePages:
         if not every or step % every:
             return
         page = render_samples(scored, f"Samples of step {step}", limit=self._settings.samples)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # A tokenizer may decode to half a surrogate pair, which UTF-8 cannot hold.
-        (self._folder / f"step-{step:08d}.html").write_text(page, encoding="utf-8", errors="replace")
+        path = self._folder / f"step-{step:08d}.html"
+        with writing(f"{path}"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # A tokenizer may decode to half a surrogate pair, which UTF-8 cannot hold.
+            path.write_text(page, encoding="utf-8", errors="replace")
         self._log.write_page(step, SAMPLES_FOLDER, page)
 
 

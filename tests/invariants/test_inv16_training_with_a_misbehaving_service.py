@@ -54,7 +54,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, status: int, content: bytes, headers: tuple[tuple[str, str], ...] = (), length: int = 0) -> None:
         self.send_response(status)
-        for name, value in (*headers, ("Content-Length", str(length or len(content)))):
+        own = (("Content-Length", str(length or len(content))), ("X-Request-Id", self.headers["X-Request-Id"]))
+        for name, value in (*headers, *own):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
@@ -107,6 +108,40 @@ def late(handler: Handler, content: bytes) -> None:
     handler.reply(200, content)
 
 
+def drips(handler: Handler, content: bytes) -> None:
+    """The right answer, a byte a second."""
+    for byte in content:
+        handler.wfile.write(bytes([byte]))
+        if handler.server.closing.wait(1.0):
+            return
+
+
+def twice(handler: Handler, content: bytes) -> None:
+    """The right answer, and once more: the next request would find it on its connection, in place of its own."""
+    for _ in range(2):
+        handler.reply(200, content)
+
+
+def all_of(*changes: Callable[[dict[str, Any]], object]) -> Act:
+    return changed(lambda body: [change(body) for change in changes])
+
+
+def nan(body: dict[str, Any]) -> None:
+    scores(body)[0]["segments"][0].update(score=float("nan"))
+
+
+def reverse(body: dict[str, Any]) -> None:
+    body["results"].reverse()
+
+
+def other_version(body: dict[str, Any]) -> None:
+    scores(body)[1].update(version="111111111111")
+
+
+def page(status: int) -> Act:
+    return lambda handler, content: handler.reply(status, b"<html><h1>Welcome</h1></html>")
+
+
 def scores(body: dict[str, Any]) -> list[dict[str, Any]]:
     return [result["scores"]["m"] for result in body["results"]]
 
@@ -116,18 +151,26 @@ PASSING: dict[str, Act] = {
     "429": error(429, "rate_limited"),
     "500": error(500, "internal"),
     "503": error(503, "overloaded"),
-    "a proxy's 502": lambda handler, content: handler.reply(502, b"<html>bad gateway</html>"),
+    "a proxy's 502": page(502),
     "cut off": cut_off,
+    "429, cut off": lambda handler, content: handler.reply(429, content[: len(content) // 2]),
+    "drips in": drips,
+    "answered twice": twice,
 }
 
 WRONG: dict[str, Act] = {
-    "NaN": changed(lambda body: scores(body)[0]["segments"][0].update(score=float("nan"))),
+    "NaN": changed(nan),
     "null": changed(lambda body: scores(body)[0]["segments"][0].update(score=None)),
     "too few": changed(lambda body: body["results"].pop()),
     "too many": changed(lambda body: body["results"].append(body["results"][0])),
     "duplicated": changed(lambda body: body["results"].__setitem__(1, body["results"][0])),
-    "reordered": changed(lambda body: body["results"].reverse()),
-    "another version": changed(lambda body: scores(body)[1].update(version="111111111111")),
+    "reordered": changed(reverse),
+    "another version": changed(other_version),
+    "NaN, of another version": all_of(nan, other_version),
+    "reordered and too few": all_of(reverse, lambda body: body["results"].pop()),
+    "a page": page(200),
+    "an empty body": lambda handler, content: handler.reply(200, b""),
+    "cut off unnoticed": lambda handler, content: handler.reply(200, content[: len(content) // 2]),
     "another runtime": changed(lambda body: scores(body)[1].update(runtime="other-int8")),
     "an earlier reply again": lambda handler, content: handler.reply(200, handler.server.last_content),
 }
@@ -207,9 +250,16 @@ def figures(output: Path) -> list[dict]:
 @pytest.mark.parametrize("name", PASSING)
 def test_what_may_pass_leaves_no_trace(name, server, train, expected):
     server.acts = {BAD_REQUEST: PASSING[name]}
-    assert train("disturbed", timeout_s=2.0 if name == "late" else 30.0) == expected
+    assert train("disturbed", timeout_s=2.0 if name in ("late", "drips in") else 30.0) == expected
     assert server.asked > STEPS
     assert [line["failed_scores"] for line in expected] == [0] * STEPS
+
+
+def test_one_trouble_after_the_other_leaves_no_trace(server, train, expected):
+    troubles = [page(502), cut_off, error(429, "rate_limited"), error(500, "internal"), twice]
+    server.acts = dict(enumerate(troubles, BAD_REQUEST))
+    assert train("disturbed") == expected
+    assert server.asked == STEPS + len(troubles)  # one more request for each
 
 
 @pytest.mark.parametrize("name", WRONG)

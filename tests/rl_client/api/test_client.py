@@ -408,6 +408,39 @@ def test_a_reply_that_drips_in_is_stopped() -> None:
         client.score(ITEMS[:1])
 
 
+@pytest.mark.parametrize("in_header", [False, True])
+def test_the_answer_to_an_earlier_request_is_none_to_this_one(service: FakeRewardService, in_header: bool) -> None:
+    """A server that answered the first request twice: ids, spans and version would all fit."""
+    replies: list[httpx.Response] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        reply = service.transport.handle_request(request)
+        if in_header:
+            reply.headers["X-Request-Id"] = request.headers["X-Request-Id"]
+        replies.append(reply)
+        return replies[0] if len(replies) == 2 else reply
+
+    first, second = (ScoreItem(id="a", response=text) for text in ("a bad one", "a new one"))
+    patient = RetryPolicy(initial_delay_s=0.001)
+    with RewardClient(URL, transport=httpx.MockTransport(answer), retry=patient) as client:
+        assert sequence(client.score([first])[0], "relevance") == 0.25
+        if in_header:  # its connection is closed and the request sent anew
+            assert sequence(client.score([second])[0], "relevance") == 0.75
+            return
+        with pytest.raises(ReplyError, match="the reply is that of the request"):
+            client.score([second])
+
+
+def test_an_id_that_a_proxy_puts_in_is_no_fault(service: FakeRewardService) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        reply = service.transport.handle_request(request)
+        content = reply.read().replace(request.headers["X-Request-Id"].encode(), b"of-the-proxy")
+        return httpx.Response(200, content=content, headers={"X-Request-Id": "of-the-proxy"})
+
+    with RewardClient(URL, transport=httpx.MockTransport(answer)) as client:
+        assert sequence(client.score(ITEMS[:1])[0], "completeness") == len(ITEMS[0].response)
+
+
 def test_it_imports_and_scores_without_torch() -> None:
     script = """
         import sys

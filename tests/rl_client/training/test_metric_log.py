@@ -1,8 +1,11 @@
 import json
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rl_client.errors import OutputError
 from rl_client.training.metric_log import MetricLog, read_metrics
+from tests.rl_client.small_disk import no_file_larger_than
 
 
 def test_a_line_a_step_with_null_for_what_is_not_a_number(tmp_path):
@@ -44,3 +47,35 @@ def test_tensorboard_holds_the_same_figures(tmp_path):
 
 def test_a_folder_without_metrics_has_none(tmp_path):
     assert read_metrics(tmp_path) == []
+
+
+class Tracker:
+    closed = False
+
+    def write(self, step, figures):
+        pass
+
+    def write_page(self, step, name, html):
+        raise OSError("disk full")
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_disk_that_is_full_is_an_error_and_its_torn_line_is_dropped(tmp_path):
+    tracker = Tracker()
+    log = MetricLog(tmp_path, after_step=0, trackers=[tracker])
+    log.write(1, {"kl": 0.5})
+    log.sync()
+    with no_file_larger_than(30):
+        with pytest.raises(OutputError, match="metrics of step 2 could not be written"):
+            log.write(2, {"kl": 0.25})
+        with pytest.raises(OutputError, match="metrics could not be written"):
+            log.close()
+    assert tracker.closed
+    assert (tmp_path / "metrics.jsonl").stat().st_size == 30
+    with MetricLog(tmp_path, after_step=2, trackers=[Tracker()]) as log:
+        log.write(2, {"kl": 0.25})
+        with pytest.raises(OutputError, match="page samples of step 2"):
+            log.write_page(2, "samples", "<p>")
+    assert read_metrics(tmp_path) == [{"step": 1, "kl": 0.5}, {"step": 2, "kl": 0.25}]
