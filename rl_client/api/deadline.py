@@ -33,7 +33,7 @@ def bound(http: httpx.Client) -> None:
     httpx has no public way to its sockets; where a later version hides them otherwise, its own time-outs remain.
     """
     for transport in (http._transport, *http._mounts.values()):
-        pool = getattr(transport, "_pool", None) if isinstance(transport, httpx.HTTPTransport) else None
+        pool: Any = getattr(transport, "_pool", None) if isinstance(transport, httpx.HTTPTransport) else None
         backend = getattr(pool, "_network_backend", None)
         if isinstance(backend, httpcore.NetworkBackend):
             pool._network_backend = _BoundBackend(backend)

@@ -301,6 +301,9 @@ def test_statistics_kl_control_and_the_best_checkpoint_resume_bit_for_bit(run, e
     assert read_metrics(killed.output) == lines
     newest = [list_checkpoints(config.output / "checkpoints")[-1] for config in (unbroken, killed)]
     states = [json.loads((path / "state.json").read_text())["state"] for path in newest]
+    for state in states:
+        # Of Python's own generator, which no run draws from, but any thread that another test left in this process may.
+        del state["random"]
     assert states[0] == states[1]
     assert set(states[0]["reward_statistics"]) == {"good", "short"}
     for name in ("policy", "policy_best"):
