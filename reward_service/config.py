@@ -15,7 +15,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from reward_service.annotate_settings import AnnotateSettings
 from reward_service.cache_settings import CacheSettings
@@ -25,12 +24,14 @@ from reward_service.fairness_settings import FairnessSettings
 from reward_service.ledger_settings import LedgerSettings
 from reward_service.operations_settings import Auth, Drain, Tracing
 from reward_service.section import Section
-from reward_service.text_rewards.settings import CallableSettings, JudgeSettings, PerspectiveSettings
+from reward_service.settings_faults import DEVICE_PATTERN, REFERENCE_PATTERN, SOURCE_TAG, UNKNOWN_SOURCE, describe
+from reward_service.text_rewards.settings import (
+    CallableSettings,
+    JudgeSettings,
+    PerspectiveSettings,
+)
 
-REFERENCE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[A-Za-z0-9_.-]{1,64})?$"
-"""`name`, `name@alias` or `name@version`."""
-
-Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
+Device = Annotated[str, Field(pattern=DEVICE_PATTERN)]
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -105,28 +106,23 @@ class ModelSettings(Section):
         return self.name.partition("@")[0]
 
 
-_TAG = "source="
-"""Begins what pydantic names the kinds of entries by, so that `_place` can tell it from a setting."""
-
 PLACES = ("WORLD_SIZE", "LOCAL_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 """Environment variables by which launchers tell a process of its place among several."""
-
-_UNKNOWN_SOURCE = "unknown_source"
 
 
 def _kind_of_entry(entry: Any) -> str:
     given = entry.get("source", "store") if isinstance(entry, dict) else getattr(entry, "source", "store")
-    return f"{_TAG}{given}"
+    return f"{SOURCE_TAG}{given}"
 
 
 AnyModelSettings = Annotated[
-    Annotated[ModelSettings, Tag(f"{_TAG}store")]
-    | Annotated[PerspectiveSettings, Tag(f"{_TAG}perspective")]
-    | Annotated[JudgeSettings, Tag(f"{_TAG}judge")]
-    | Annotated[CallableSettings, Tag(f"{_TAG}callable")],
+    Annotated[ModelSettings, Tag(f"{SOURCE_TAG}store")]
+    | Annotated[PerspectiveSettings, Tag(f"{SOURCE_TAG}perspective")]
+    | Annotated[JudgeSettings, Tag(f"{SOURCE_TAG}judge")]
+    | Annotated[CallableSettings, Tag(f"{SOURCE_TAG}callable")],
     Discriminator(
         _kind_of_entry,
-        custom_error_type=_UNKNOWN_SOURCE,
+        custom_error_type=UNKNOWN_SOURCE,
         custom_error_message="must be store, perspective, judge or callable",
     ),
 ]
@@ -258,8 +254,7 @@ def load_settings(path: Path, schema: type[S]) -> S:
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        faults = [f"{_place(fault)}{_told(fault)}" for fault in error.errors(include_url=False)]
-        raise ConfigError(str(path), faults) from error
+        raise ConfigError(str(path), describe(error)) from error
 
 
 def read_key(variable: str) -> str:
@@ -284,17 +279,3 @@ def is_lone_process_of_several() -> bool:
     how many they are nor which one this is.
     """
     return {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys() and os.environ.keys().isdisjoint(PLACES)
-
-
-def _told(fault: ErrorDetails) -> str:
-    if fault["type"] == "extra_forbidden":
-        return "unknown setting"
-    return fault["msg"].removeprefix("Value error, ")
-
-
-def _place(fault: ErrorDetails) -> str:
-    """`("models", 0, "runtime")` as `models[0].runtime: `; nothing for the file as a whole."""
-    location = [*fault["loc"], *(["source"] if fault["type"] == _UNKNOWN_SOURCE else [])]
-    shown = [part for part in location if not str(part).startswith(_TAG)]
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in shown)
-    return f"{text.lstrip('.')}: " if text else ""

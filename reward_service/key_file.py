@@ -65,6 +65,8 @@ def add_key(path: Path, role: Role, job: str | None = None) -> str:
     except ValueError as error:
         raise ConfigError("job", [f"{job!r} is not a job name: it must match {JOB_PATTERN}"]) from error
     content = {"keys": [key.model_dump(mode="json", exclude_none=True) for key in (*keys, added)]}
+    if not path.parent.is_dir():
+        raise ConfigError(str(path), [f"{path.parent} is no folder"])
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     staged.touch(mode=0o600)
     staged.write_text(_HEADER + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

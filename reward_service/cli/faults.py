@@ -12,5 +12,6 @@ FAULTS = (ConfigError, StoreError, ParityError, ServiceError, OSError)
 
 def fail(error: Exception) -> NoReturn:
     """Tell a fault without a stack trace."""
-    typer.echo(f"error: {error}", err=True)
+    told = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    typer.echo(f"error: {told}", err=True)
     raise typer.Exit(2) from error

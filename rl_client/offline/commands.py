@@ -54,6 +54,7 @@ def score(
     """Score a file of responses; goes on where a killed run stopped, and computes nothing twice."""
     from rl_client.api import RewardClientError
     from rl_client.errors import TrainingError
+    from rl_client.training.config import read_api_key
     from rl_client.training.interrupt import EXIT_INTERRUPTED
 
     try:
@@ -70,7 +71,7 @@ def score(
             models=_split(models),
             connection=Connection(
                 urls=urls,
-                api_key=_api_key(urls[0], api_key_env),
+                api_key=read_api_key(api_key_env),
                 client_job=client_job,
                 timeout_s=timeout_s,
                 retry_for_s=retry_for_s,
@@ -107,12 +108,6 @@ def _score_on_ray(settings: "BulkSettings", address: str | None) -> "BulkResult"
     except ModuleNotFoundError as error:
         raise _fail(f"{error}; --engine ray needs the extra `ray`") from error
     return score_on_ray(settings, address)
-
-
-def _api_key(url: str, variable: str | None) -> str | None:
-    from rl_client.training.config import ServiceSettings
-
-    return ServiceSettings(url=url, api_key_env=variable).api_key
 
 
 def _split(texts: list[str] | None) -> tuple[str, ...] | None:

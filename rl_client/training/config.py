@@ -7,9 +7,10 @@ import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rl_client.errors import ConfigError
 from rl_client.training.settings_base import Count, NotNegative, Positive, Settings, Share
@@ -107,6 +108,19 @@ class GenerationSettings(Settings):
         return self
 
 
+def read_api_key(variable: str | None) -> str | None:
+    """What a variable of the environment holds; None where none is named.
+
+    Raises:
+        ValueError: It is not set.
+    """
+    if variable is None:
+        return None
+    if key := os.environ.get(variable):
+        return key
+    raise ValueError(f"api_key_env names {variable}, which is not set in the environment")
+
+
 class ServiceSettings(Settings):
     """The reward service and how patiently it is asked."""
 
@@ -121,12 +135,19 @@ class ServiceSettings(Settings):
     @property
     def api_key(self) -> str | None:
         """The key in the environment variable that `api_key_env` names; None when it names none."""
-        return None if self.api_key_env is None else os.environ.get(self.api_key_env)
+        return read_api_key(self.api_key_env)
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"must be a whole address, such as http://127.0.0.1:8000, not {url!r}")
+        return url
 
     @model_validator(mode="after")
     def _key_is_set(self) -> Self:
-        if self.api_key_env is not None and not self.api_key:
-            raise ValueError(f"api_key_env names {self.api_key_env}, which is not set in the environment")
+        read_api_key(self.api_key_env)
         return self
 
 

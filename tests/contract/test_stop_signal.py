@@ -32,8 +32,11 @@ def fallback() -> Iterator[None]:
         raise AssertionError("this SIGTERM would have ended the process")
 
     before = signal.signal(signal.SIGTERM, refuse)
+    # Of a shell's background job SIGINT is ignored.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

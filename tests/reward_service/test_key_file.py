@@ -25,6 +25,11 @@ def test_the_file_holds_the_hash_and_not_the_key(file: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere is no folder"):
+        add_key(tmp_path / "nowhere" / "keys.yaml", Role.SCORE)
+
+
 def test_keys_are_added_and_all_are_found(file: Path) -> None:
     secrets = [add_key(file, Role.SCORE, "a"), add_key(file, Role.ADMIN), add_key(file, Role.SCORE)]
     keys = read_keys(file)

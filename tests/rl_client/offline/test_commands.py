@@ -51,7 +51,7 @@ def test_options_reach_the_service_and_the_output(invoke, service, tmp_path, mon
         (["--data", "absent.jsonl"], "DataError: absent.jsonl does not exist"),
         (["--url", "ftp://x"], "ValueError: base_url must be"),
         (["--models", "nobody"], "UnknownModelError"),
-        (["--api-key-env", "NOT_SET"], "NOT_SET, which is not set"),
+        (["--api-key-env", "NOT_SET"], "ValueError: api_key_env names NOT_SET, which is not set"),
     ],
 )
 def test_faults_are_told_without_a_trace_and_exit_1(invoke, write_rows, tmp_path, options, told):

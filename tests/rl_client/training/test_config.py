@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from rl_client.errors import ConfigError
-from rl_client.training.config import EvaluateConfig, SftConfig, TrainConfig, load_config
+from rl_client.training.config import EvaluateConfig, ServiceSettings, SftConfig, TrainConfig, load_config
 
 DOCS = Path(__file__).parents[3] / "docs" / "training.md"
 
@@ -151,3 +151,10 @@ def test_the_example_in_the_docs_is_valid():
     example, *_ = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
     config = TrainConfig.model_validate(yaml.safe_load(example))
     assert [reward.shaping.value for reward in config.rewards] == ["centered", "sign", "zscore"]
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost", "ftp://host", "http://", "http:host"])
+def test_an_address_must_be_whole(url):
+    with pytest.raises(ValidationError, match=r"must be a whole address, such as http://127\.0\.0\.1:8000"):
+        ServiceSettings(url=url)
+    assert ServiceSettings(url="https://rewards.example/v1").url == "https://rewards.example/v1"
