@@ -38,7 +38,7 @@ def sft(config: ConfigPath, resume: Resume = False) -> None:
         from rl_client.recipes.train_sft import train_sft
 
         finished = train_sft(settings, resume=resume)
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:
         raise _fail(error) from error
     if not finished:
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -57,7 +57,7 @@ def train(config: ConfigPath, resume: Resume = False) -> None:
         from rl_client.recipes.train_ppo import train_ppo
 
         finished = train_ppo(settings, resume=resume)
-    except (TrainingError, RewardClientError) as error:
+    except (TrainingError, RewardClientError, OSError) as error:
         raise _fail(error) from error
     if not finished:
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -75,7 +75,7 @@ def convert_gguf(
         from rl_client.training.gguf_file import convert_gguf
 
         convert_gguf(file, output)
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:
         raise _fail(error) from error
 
 

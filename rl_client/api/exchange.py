@@ -109,7 +109,8 @@ def request_with_retries(attempt: Attempt, retries: Retries) -> Exchange[RawRepl
 
 def transport_error(error: httpx.HTTPError, attempt: Attempt) -> RewardClientError:
     """The client's exception for one of httpx's."""
-    what = f"{attempt.method} {attempt.path} (request {attempt.request_id}): {type(error).__name__}: {error}"
+    asked = f"{attempt.method} {_address(error, attempt)} (request {attempt.request_id})"
+    what = f"{asked}: {type(error).__name__}: {error}"
     if isinstance(error, httpx.TimeoutException):
         return ApiTimeoutError(what)
     if isinstance(error, httpx.DecodingError):
@@ -117,6 +118,15 @@ def transport_error(error: httpx.HTTPError, attempt: Attempt) -> RewardClientErr
     # What this side got wrong stays wrong however often it is sent.
     ours = isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError)
     return ApiConnectionError(what, retryable=not ours)
+
+
+def _address(error: httpx.HTTPError, attempt: Attempt) -> str:
+    """Where it was sent, without a password that the address may hold; the path alone where nothing was sent yet."""
+    try:
+        url = error.request.url
+    except RuntimeError:
+        return attempt.path
+    return f"{url.scheme}://{url.netloc.decode()}{url.path}"
 
 
 def status_error(reply: RawReply) -> ApiStatusError:

@@ -132,7 +132,7 @@ def _told() -> Iterator[None]:
     except ModuleNotFoundError as error:
         typer.echo(f"{error}; this needs the extra `offline`, and sampling or perplexity `rl` too", err=True)
         raise typer.Exit(EXIT_FAILED) from error
-    except (TrainingError, RewardClientError) as error:
+    except (TrainingError, RewardClientError, OSError) as error:
         notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
         typer.echo(f"{type(error).__name__}: {error}{notes}", err=True)
         raise typer.Exit(EXIT_FAILED) from error

@@ -22,7 +22,7 @@ def generate(
         from rl_client.inference.run import generate_chosen
 
         generate_chosen(settings)
-    except (TrainingError, RewardClientError) as error:
+    except (TrainingError, RewardClientError, OSError) as error:
         notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
         typer.echo(f"{type(error).__name__}: {error}{notes}", err=True)
         raise typer.Exit(EXIT_FAILED) from error

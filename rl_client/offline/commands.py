@@ -92,7 +92,7 @@ def score(
             restart=restart,
         )
         result = _score_on_ray(settings, ray_address) if engine is Engine.RAY else score_file(settings)
-    except (TrainingError, RewardClientError, ValueError) as error:
+    except (TrainingError, RewardClientError, ValueError, OSError) as error:
         notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
         raise _fail(f"{type(error).__name__}: {error}{notes}") from error
     if json_out is not None:

@@ -74,8 +74,6 @@ def train_ppo(config: TrainConfig, *, resume: bool, transport: httpx.BaseTranspo
         state = build_state(config, processes.device, scorer.versions)
         if run.checkpoint is not None:
             restore_state(state, run.checkpoint)
-        if processes.is_main:
-            run.write_run_file({"config": config.model_dump(mode="json"), "reward_models": scorer.versions})
         return _train(config, run, state, scorer, processes)
 
 
@@ -90,6 +88,9 @@ def _train(config: TrainConfig, run: RunFolder, state: PpoState, scorer: RewardS
         rank=processes.rank,
         processes=processes.count,
     )
+    # Not before the data is read: a folder that holds this file is taken for a run, and its name refused to another.
+    if processes.is_main:
+        run.write_run_file({"config": config.model_dump(mode="json"), "reward_models": scorer.versions})
     checkpoints = CheckpointWriter(
         run.checkpoints,
         config.checkpoint,

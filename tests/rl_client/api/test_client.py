@@ -291,6 +291,20 @@ def test_ready_asks_once() -> None:
     assert len(asked) == 1
 
 
+def test_a_service_that_cannot_be_reached_is_named_without_its_password(quick: RetryPolicy) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    transport = httpx.MockTransport(refuse)
+    named = r"GET http://rewards\.example:81/base/v1/models \(request"
+    with (
+        RewardClient("http://me:secret@rewards.example:81/base", transport=transport, retry=quick) as client,
+        pytest.raises(ApiConnectionError, match=named) as caught,
+    ):
+        client.models()
+    assert "secret" not in str(caught.value)
+
+
 def test_latencies_are_kept_until_taken(service: FakeRewardService, quick: RetryPolicy) -> None:
     with RewardClient(URL, transport=service.transport, max_items_per_request=3, retry=quick) as client:
         client.score(ITEMS)
