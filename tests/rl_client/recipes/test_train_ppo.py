@@ -15,6 +15,7 @@ from rl_client.api import ApiConnectionError
 from rl_client.api.testing import FakeModel
 from rl_client.errors import (
     CheckpointError,
+    DataError,
     KlLimitError,
     RunFolderError,
     TooManyFailedScoresError,
@@ -187,6 +188,13 @@ def test_a_finished_run_is_neither_overwritten_nor_run_again(run, train_config, 
     requests = len(service.requests)
     assert run(config, resume=True)
     assert len(service.requests) == requests
+
+
+def test_a_start_that_fails_on_its_data_leaves_its_folder_free(run, train_config, tmp_path):
+    (tmp_path / "faulty.jsonl").write_text("no JSON")
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"faulty\.jsonl, line 1"):
+            run(train_config("faulty", prompts=tmp_path / "faulty.jsonl"))
 
 
 def test_a_finished_run_can_be_prolonged(run, train_config, read_metrics):
