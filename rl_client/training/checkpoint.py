@@ -20,7 +20,15 @@ from torch import Tensor
 
 from rl_client.errors import CheckpointError
 from rl_client.training.best_checkpoint import BestCheckpoint
-from rl_client.training.durable import move_folder, remove_drafts, remove_folder, write_folder, write_json, writing
+from rl_client.training.durable import (
+    make_folder,
+    move_folder,
+    remove_drafts,
+    remove_folder,
+    write_folder,
+    write_json,
+    writing,
+)
 from rl_client.training.settings_checkpoint import CheckpointSettings
 
 STATE_FILE = "state.json"
@@ -69,7 +77,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best_ste
     """
     target = checkpoint_path(folder, checkpoint.step)
     with writing(f"the checkpoint {target}"):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         remove_drafts(folder)
         write_folder(target, lambda draft: _write_files(draft, checkpoint))
         for old in list_checkpoints(folder)[:-keep]:

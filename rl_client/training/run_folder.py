@@ -12,7 +12,7 @@ from typing import Any
 from rl_client.errors import CheckpointError, RunFolderError
 from rl_client.folder_lock import hold_lock
 from rl_client.training.checkpoint import Checkpoint, checkpoint_path, load_newest
-from rl_client.training.durable import write_folder, write_json, writing
+from rl_client.training.durable import make_folder, write_folder, write_json, writing
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def work_in(output: Path, *, writes: bool = True) -> Iterator[None]:
         return
     with ExitStack() as stack:
         with writing(f"{output}"):
-            output.mkdir(parents=True, exist_ok=True)
+            make_folder(output)
             stack.enter_context(hold_lock(output / LOCK_FILE, output))
         yield
 

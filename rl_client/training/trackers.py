@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch.utils.tensorboard import SummaryWriter
 
 from rl_client.errors import ConfigError
+from rl_client.training.durable import writing
 from rl_client.training.settings_diagnostics import DiagnosticsSettings, WandbSettings
 
 TENSORBOARD_FOLDER = "tensorboard"
@@ -99,10 +100,12 @@ def open_trackers(
 
     Raises:
         ConfigError: If a package that one needs is not installed.
+        OutputError: If a file of one cannot be made.
     """
     trackers: list[Tracker] = []
-    if settings.tensorboard:
-        trackers.append(TensorBoardTracker(output, after_step=after_step))
-    if settings.wandb is not None:
-        trackers.append(WandbTracker(settings.wandb, output, config))
+    with writing("the trackers' files"):
+        if settings.tensorboard:
+            trackers.append(TensorBoardTracker(output, after_step=after_step))
+        if settings.wandb is not None:
+            trackers.append(WandbTracker(settings.wandb, output, config))
     return trackers

@@ -22,7 +22,7 @@ TIMEOUT_S = 240.0
 KILLED = -9
 STEPS = 50
 EVERY_STEPS = 2
-RETRY_FOR_S = 3.0
+RETRY_FOR_S = 5.0
 
 
 class Nursery:

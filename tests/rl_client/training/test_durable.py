@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from rl_client.errors import OutputError
 from rl_client.training import durable
 from rl_client.training.durable import (
+    make_folder,
     move_folder,
     remove_drafts,
     remove_folder,
@@ -87,6 +88,18 @@ def test_a_removal_that_is_cut_off_leaves_nothing_of_that_name(tmp_path, monkeyp
     remove_drafts(tmp_path)
     assert names(tmp_path) == []
     remove_folder(tmp_path / "step-1")
+
+
+def test_the_names_of_new_folders_are_on_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(durable, "sync", synced.append)
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert synced == [tmp_path, tmp_path / "a"]
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        make_folder(tmp_path / "file")
 
 
 def test_a_folder_is_moved_over_another(tmp_path):
