@@ -11,7 +11,6 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
     TemperatureLogitsWarper,
-    TopKLogitsWarper,
 )
 
 from rl_client.training.config import GenerationSettings
@@ -29,7 +28,7 @@ class DrawByNoise(LogitsProcessor):  # type: ignore[misc]
     Source: the Gumbel-max trick, arXiv:1411.0030.
     """
 
-    def __init__(self, seed: int, device: torch.device, rows: tuple[int, int] | None = None) -> None:
+    def __init__(self, seed: int, device: torch.device, rows: tuple[int, int] | None = None, *, top_k: int = 0) -> None:
         """Seed the draws.
 
         Args:
@@ -38,12 +37,21 @@ class DrawByNoise(LogitsProcessor):  # type: ignore[misc]
             rows: The number of the first row, and how many rows the whole batch has, of which other processes have the
                 rest: each process then draws for all, so that each row's draw is that of the whole batch. None where
                 the rows are all.
+            top_k: Draw among so many of the likeliest tokens, the others excluded; 0 for all tokens. Noise is made for
+                those few alone: on a CPU that of a whole vocabulary takes as long as its logits.
         """
         self._generator = torch.Generator(device).manual_seed(seed)
         self._rows = rows
+        self._top_k = top_k
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """[B, V] logits, -inf where a token is excluded, with noise."""
+        if not self._top_k:
+            return self._with_noise(scores)
+        likeliest, ids = scores.topk(min(self._top_k, scores.shape[1]), dim=1)
+        return torch.full_like(scores, -torch.inf).scatter_(1, ids, self._with_noise(likeliest))
+
+    def _with_noise(self, scores: Tensor) -> Tensor:
         first, total = self._rows or (0, len(scores))
         noise = scores.new_empty(total, scores.shape[1]).exponential_(generator=self._generator)
         noise = noise[first : first + len(scores)]
@@ -99,7 +107,5 @@ def logits_processors(
         return found
     if settings.temperature != 1.0:
         found.append(TemperatureLogitsWarper(settings.temperature))
-    if settings.top_k:
-        found.append(TopKLogitsWarper(settings.top_k))
-    found.append(DrawByNoise(seed, device, rows))
+    found.append(DrawByNoise(seed, device, rows, top_k=settings.top_k))
     return found

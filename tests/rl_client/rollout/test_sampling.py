@@ -26,6 +26,19 @@ def test_temperature_and_top_k_come_before_chance():
     torch.testing.assert_close(found, squared / squared.sum(), atol=0.01, rtol=0)
 
 
+def test_others_than_the_likeliest_are_excluded():
+    scores = torch.tensor([[1.0, 3.0, 2.0, -torch.inf], [0.0, -5.0, -1.0, 1.0]])
+    excluded = torch.isinf(DrawByNoise(0, CPU, top_k=2)(None, scores))
+    assert excluded.tolist() == [[True, False, False, True], [False, True, True, False]]
+    assert not torch.isinf(DrawByNoise(0, CPU, top_k=9)(None, scores)[1]).any()
+
+
+def test_a_part_of_the_rows_is_drawn_as_in_the_whole_batch():
+    logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    whole = DrawByNoise(3, CPU, top_k=3)(None, logits)
+    assert torch.equal(DrawByNoise(3, CPU, (2, 6), top_k=3)(None, logits[2:5]), whole[2:5])
+
+
 def test_greedy_draws_nothing():
     assert not logits_processors(GenerationSettings(greedy=True), 0, CPU)
 
