@@ -20,7 +20,7 @@ from tests.kills import phases
 NURSERY = Path(__file__).with_name("nursery.py")
 TIMEOUT_S = 240.0
 KILLED = -9
-STEPS = 50
+STEPS = 36
 EVERY_STEPS = 2
 RETRY_FOR_S = 5.0
 
