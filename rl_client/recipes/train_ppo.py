@@ -36,6 +36,7 @@ from rl_client.training.rollout_metrics import response_metrics, score_metrics
 from rl_client.training.rollout_source import RolloutSource
 from rl_client.training.run_folder import BEST_POLICY_FOLDER, VALUE_FOLDER, RunFolder, open_run, work_in
 from rl_client.training.sample_page import SamplePages
+from rl_client.training.sharding import check_sharded
 from rl_client.training.time_table import TimeTable
 from rl_client.training.timing import StepTimer
 from rl_client.training.trackers import open_trackers
@@ -61,7 +62,9 @@ def train_ppo(config: TrainConfig, *, resume: bool, transport: httpx.BaseTranspo
     use_threads(config.threads)
     with ExitStack() as stack:
         processes = stack.enter_context(Processes.meet(config.device))
+        stack.enter_context(processes.computing_together())
         check_shares(config, processes)
+        check_sharded(config, processes.sharding)
         processes.together(lambda: stack.enter_context(work_in(config.output, writes=processes.is_main)))
         run = processes.together(lambda: open_run(config.output, train_digest(config), resume=resume))
         if run.is_finished(config.ppo.steps):
@@ -71,7 +74,7 @@ def train_ppo(config: TrainConfig, *, resume: bool, transport: httpx.BaseTranspo
         )
         scorer = processes.together(lambda: stack.enter_context(opened))
         check_versions(scorer.versions, processes)
-        state = build_state(config, processes.device, scorer.versions)
+        state = build_state(config, processes.device, scorer.versions, processes.sharding)
         if run.checkpoint is not None:
             restore_state(state, run.checkpoint)
         return _train(config, run, state, scorer, processes)
@@ -94,10 +97,11 @@ def _train(config: TrainConfig, run: RunFolder, state: PpoState, scorer: RewardS
     checkpoints = CheckpointWriter(
         run.checkpoints,
         config.checkpoint,
-        partial(pack_state, state, config, run.digest),
+        partial(pack_state, state, config, run.digest, keep=processes.is_main),
         saved_step=run.start_step,
         best=state.best,
         writes=processes.is_main,
+        packs=processes.sharding is not None,
     )
     quiet = not processes.is_main
     with (
@@ -140,9 +144,10 @@ def _train(config: TrainConfig, run: RunFolder, state: PpoState, scorer: RewardS
                 progress.say(f"stopped by {received.name} after step {step}; go on with --resume")
                 return False
     checkpoints.save(steps)
-    if processes.is_main:
-        _leave_models(run, steps, state, tokenizer)
-    processes.wait()
+    with state.whole.gathered():
+        if processes.is_main:
+            _leave_models(run, steps, state, tokenizer)
+        processes.wait()
     return True
 
 
@@ -154,11 +159,11 @@ def _open_log(config: TrainConfig, run: RunFolder, processes: Processes) -> Metr
 
 
 def _leave_models(run: RunFolder, steps: int, state: PpoState, tokenizer: PreTrainedTokenizerBase) -> None:
-    run.leave(VALUE_FOLDER, partial(state.trainee.value.save, tokenizer=tokenizer))
+    run.leave(VALUE_FOLDER, partial(state.whole.value.save, tokenizer=tokenizer))
     if state.best.step is not None:
         with borrow_policy(state, checkpoint_path(run.checkpoints, state.best.step)) as best:
             run.leave(BEST_POLICY_FOLDER, partial(best.save, tokenizer=tokenizer))
-    run.leave_policy(steps, partial(state.trainee.policy.save, tokenizer=tokenizer))
+    run.leave_policy(steps, partial(state.whole.policy.save, tokenizer=tokenizer))
 
 
 def _take_step(
@@ -171,22 +176,23 @@ def _take_step(
 ) -> tuple[Metrics, ScoredRollout]:
     ppo, temperature, trainee = config.ppo, config.generation.temperature, state.trainee
     timer = StepTimer(state.device)
-    joint = JointRollout(processes, source, step, config.processes.scoring)
-    timer.lap("generate_wait_s")
-    with state.precision:
-        estimates = joint.estimate(
-            lambda: estimate(
-                joint.sampled.policy,
-                state.reference,
-                trainee.value,
-                joint.mine.tokens.to(state.device),
-                temperature=temperature,
-                microbatch_size=ppo.microbatch_size or ppo.minibatch_size,
-                microbatch_tokens=ppo.microbatch_tokens,
-                exact_kl_tokens=config.diagnostics.exact_kl_tokens,
-                probe=joint.probe(config.diagnostics.exact_kl_tokens),
+    with state.whole.gathered():
+        joint = JointRollout(processes, source, step, config.processes.scoring)
+        timer.lap("generate_wait_s")
+        with state.precision:
+            estimates = joint.estimate(
+                lambda: estimate(
+                    joint.sampled.policy,
+                    state.reference,
+                    state.whole.value,
+                    joint.mine.tokens.to(state.device),
+                    temperature=temperature,
+                    microbatch_size=ppo.microbatch_size or ppo.minibatch_size,
+                    microbatch_tokens=ppo.microbatch_tokens,
+                    exact_kl_tokens=config.diagnostics.exact_kl_tokens,
+                    probe=joint.probe(config.diagnostics.exact_kl_tokens),
+                )
             )
-        )
     timer.lap("forward_s")
     scored = state.reward_statistics.normalize(joint.scored(scorer))
     timer.lap("score_wait_s")

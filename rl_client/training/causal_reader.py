@@ -64,6 +64,10 @@ class CausalReader:
     def save_memory(self) -> None:
         """Nothing to do: what prompts leave in a cache may be computed again."""
 
+    def stay_within_layers(self) -> None:
+        """Read a prompt with each response, in one pass: apart it would give gradients past its layers' outputs."""
+        self.shares_prompts = False
+
     def compile(self) -> None:
         """Compile the body for reading, for any lengths."""
         self._body = torch.compile(self._network.base_model, dynamic=True)

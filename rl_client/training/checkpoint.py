@@ -177,6 +177,7 @@ class CheckpointWriter:
         saved_step: int,
         best: BestCheckpoint | None = None,
         writes: bool = True,
+        packs: bool = True,
     ) -> None:
         """Prepare to write; checkpoints past `saved_step`, which could not be read, are set aside.
 
@@ -187,6 +188,7 @@ class CheckpointWriter:
             saved_step: The step that the run goes on from; it has a checkpoint, or is 0.
             best: Judges due checkpoints; the best one stays. Part of what `pack` gives.
             writes: False in a process beside the one that writes.
+            packs: Whether that one asks it for its part of the state.
         """
         self._folder = folder
         self._settings = settings
@@ -194,6 +196,7 @@ class CheckpointWriter:
         self._saved_step = saved_step
         self._best = best or BestCheckpoint(None)
         self._writes = writes
+        self._packs = packs
         self._before: Callable[[], None] = lambda: None
         if self._best.step is not None and not checkpoint_path(folder, self._best.step).is_dir():
             logger.warning("the best checkpoint, of step %d, is gone: another one will be the best", self._best.step)
@@ -217,9 +220,13 @@ class CheckpointWriter:
 
     def save(self, step: int) -> None:
         """Write a checkpoint of this step unless it has one."""
-        if step > self._saved_step and self._writes:
+        if step <= self._saved_step or not (self._writes or self._packs):
+            return
+        packed = self._pack(step)
+        if self._writes:
             self._before()
-            save_checkpoint(self._folder, self._pack(step), keep=self._settings.keep, best_step=self._best.step)
-            self._saved_step = step
+            save_checkpoint(self._folder, packed, keep=self._settings.keep, best_step=self._best.step)
+        self._saved_step = step
+        if self._writes:
             with writing(f"{self._folder}"):
                 self._best.write(self._folder)

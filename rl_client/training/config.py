@@ -250,11 +250,16 @@ PLACES = frozenset({"WORLD_SIZE", "LOCAL_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZ
 """Environment variables by which launchers tell a process of its place among several."""
 
 
+def is_launcher_told(name: str) -> bool:
+    """Whether `accelerate launch` was told to use FSDP, DEEPSPEED, ..."""
+    return os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("1", "true")
+
+
 def launcher_fault(processes: int) -> str | None:
     """What `accelerate launch` was told and this run does not do; without GPUs it starts one process of several."""
-    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("1", "true"):
-            return f"was told to use {name}, and this run shards nothing: each process holds all models"
+    for name in ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
+        if is_launcher_told(name):
+            return f"was told to use {name}, which this run does not know; models can be divided with FSDP"
     alone = {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys() and PLACES.isdisjoint(os.environ)
     lone = "started one process in place of several, as it does without GPUs; use torchrun --nproc_per_node N"
     return lone if processes == 1 and alone else None

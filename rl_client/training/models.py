@@ -96,6 +96,11 @@ class PolicyModel(NetworkModel):
             chunk_tokens=self.chunk_tokens,
         )
 
+    def read(self, tokens: TokenBatch, *, temperature: float) -> tuple[Tensor, Tensor]:
+        """`states` and their `logprobs`, in one call: where weights are divided, it gathers them."""
+        states = self.states(tokens)
+        return states, self.logprobs(states, tokens, temperature=temperature)
+
     def logprobs_and_entropy(self, states: Tensor, tokens: TokenBatch, *, temperature: float) -> tuple[Tensor, Tensor]:
         """`logprobs`, and the entropy [B, T] of each distribution in nats; without a gradient."""
         return read_logprobs_and_entropy(

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from rl_client.errors import ConfigError, NotFiniteError
 from rl_client.training.config import Device, Precision, Schedule
+from rl_client.training.shards import whole
 
 
 def make_adamw(model: nn.Module, *, learning_rate: float, weight_decay: float, eps: float) -> AdamW:
@@ -59,7 +60,7 @@ def clip_and_step(model: nn.Module, optimizer: Optimizer, *, max_grad_norm: floa
     Raises:
         NotFiniteError: If it is NaN or infinite; nothing was updated.
     """
-    norm = float(nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm))
+    norm = float(whole(nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)))
     if not math.isfinite(norm):
         raise NotFiniteError(f"the gradient of the {name} is {norm}; lower the learning rate or look at the rewards")
     optimizer.step()

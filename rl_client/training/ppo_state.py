@@ -25,6 +25,7 @@ from rl_client.training.reference import make_reference
 from rl_client.training.reward_statistics import RewardStatistics
 from rl_client.training.run_folder import config_digest, file_digests
 from rl_client.training.settings_models import ValueTrunk
+from rl_client.training.sharding import Sharding
 from rl_client.training.shared_value import SharedValueModel
 from rl_client.training.state import (
     pack_optimizer,
@@ -35,6 +36,7 @@ from rl_client.training.state import (
     unpack_random,
     unpack_weights,
 )
+from rl_client.training.whole_models import WholeModels
 
 FREE_SETTINGS = {
     "output",
@@ -60,7 +62,7 @@ class PpoState:
 
     Attributes:
         trainee: Policy, value model and their optimizers.
-        reference: The policy as it was at the start; never changes.
+        whole: What samples and reads: the policy, its reference and the value model.
         policy_schedule: Learning rate of the policy, one tick a step after the value warm-up.
         value_schedule: Learning rate of the value model, one tick a step.
         versions: By reward model the version and runtime that the run pinned.
@@ -74,7 +76,7 @@ class PpoState:
     """
 
     trainee: Trainee
-    reference: PolicyModel
+    whole: WholeModels
     policy_schedule: LambdaLR
     value_schedule: LambdaLR
     versions: dict[str, str]
@@ -85,6 +87,11 @@ class PpoState:
     best: BestCheckpoint
     kl_overruns: int = 0
     sampler: PolicyModel | None = None
+
+    @property
+    def reference(self) -> PolicyModel:
+        """The policy as it was at the start; never changes."""
+        return self.whole.reference
 
     def tick(self, metrics: Metrics, *, updated_policy: bool) -> None:
         """Move the learning rates and the KL coefficient on by a step."""
@@ -102,8 +109,16 @@ class PpoState:
         return self.kl_overruns >= settings.max_kl_times
 
 
-def build_state(config: TrainConfig, device: torch.device, versions: dict[str, str]) -> PpoState:
+def build_state(
+    config: TrainConfig, device: torch.device, versions: dict[str, str], sharding: Sharding | None = None
+) -> PpoState:
     """Load the models and make their optimizers.
+
+    Args:
+        config: The run's settings.
+        device: Where the models go.
+        versions: Of the reward models.
+        sharding: How weights are divided among processes; None leaves them whole.
 
     Raises:
         ModelFilesError: If a model directory cannot be used.
@@ -121,6 +136,9 @@ def build_state(config: TrainConfig, device: torch.device, versions: dict[str, s
     policy.prepare(config)
     if config.compile:
         reference.reader.compile()
+    whole = WholeModels(policy, reference, value)
+    if sharding is not None:
+        whole = WholeModels.divide(policy, reference, value, sharding)
     policy_optimizer = make_adamw(
         policy, learning_rate=ppo.learning_rate, weight_decay=ppo.weight_decay, eps=ppo.adam_eps
     )
@@ -130,7 +148,7 @@ def build_state(config: TrainConfig, device: torch.device, versions: dict[str, s
     policy_steps = max(1, ppo.steps - ppo.value_warmup_steps)
     return PpoState(
         trainee=Trainee(policy, value, policy_optimizer, value_optimizer),
-        reference=reference,
+        whole=whole,
         policy_schedule=make_schedule(
             policy_optimizer, ppo.schedule, warmup_ratio=ppo.warmup_ratio, steps=policy_steps
         ),
@@ -157,18 +175,26 @@ def _build_value(config: TrainConfig, policy: PolicyModel) -> ValueModel:
     return value
 
 
-def pack_state(state: PpoState, config: TrainConfig, digest: str, step: int) -> Checkpoint:
-    """The run's whole state after a step."""
+def pack_state(state: PpoState, config: TrainConfig, digest: str, step: int, *, keep: bool = True) -> Checkpoint:
+    """The run's whole state after a step.
+
+    Args:
+        state: Of the run.
+        config: Its settings.
+        digest: Of them.
+        step: The last step that is done.
+        keep: False in a process that only gives its part of divided weights; it gets no tensors.
+    """
     trainee = state.trainee
-    policy_moments, policy_groups = pack_optimizer(trainee.policy_optimizer)
-    value_moments, value_groups = pack_optimizer(trainee.value_optimizer)
+    policy_moments, policy_groups = pack_optimizer(trainee.policy_optimizer, keep=keep)
+    value_moments, value_groups = pack_optimizer(trainee.value_optimizer, keep=keep)
     random_tensors, random_state = pack_random()
-    sampler = {} if state.sampler is None else {"sampler": pack_weights(state.sampler)}
+    sampler = {} if state.sampler is None else {"sampler": pack_weights(state.sampler, keep=keep)}
     return Checkpoint(
         step=step,
         tensors={
-            "policy": pack_weights(trainee.policy),
-            "value": pack_weights(trainee.value),
+            "policy": pack_weights(trainee.policy, keep=keep),
+            "value": pack_weights(trainee.value, keep=keep),
             "policy_optimizer": policy_moments,
             "value_optimizer": value_moments,
             "random": random_tensors,
@@ -226,12 +252,12 @@ def restore_state(state: PpoState, checkpoint: Checkpoint) -> None:
 
 @contextmanager
 def borrow_policy(state: PpoState, path: Path) -> Iterator[PolicyModel]:
-    """The policy with the weights of a checkpoint; afterwards it has its own again.
+    """The whole policy with the weights of a checkpoint; afterwards it has its own again.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read, or holds another policy.
     """
-    policy = state.trainee.policy
+    policy = state.whole.policy
     own = {name: tensor.clone() for name, tensor in pack_weights(policy).items()}
     unpack_weights(policy, load_checkpoint(path).tensors["policy"])
     try:

@@ -1,5 +1,6 @@
 """One PPO update: epochs of mini-batches over a `TrainBatch`."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -124,20 +125,18 @@ def accumulate_gradients(
     """
     timer = timer or StepTimer()
     processes = processes or Processes(minibatch.tokens.response_ids.device)
-    tokens = float(minibatch.tokens.response_mask.sum())
-    mine = processes.share_rows(len(minibatch.tokens))
     limits = Limits(
         settings.microbatch_size, settings.microbatch_tokens, share_prompts=trainee.policy.reader.shares_prompts
     )
     totals: dict[str, Tensor] = {}
-    for rows in _microbatches(minibatch.tokens, mine, limits):
+    for rows, normalizer in _microbatches(minibatch.tokens, processes, limits):
         part = minibatch.select(rows)
         policy, value = _part_gradients(
             trainee,
             part,
             settings,
             temperature=temperature,
-            normalizer=tokens,
+            normalizer=normalizer,
             update_policy=update_policy,
             precision=precision,
             timer=timer,
@@ -159,8 +158,23 @@ def accumulate_gradients(
     return dict(zip(FIGURES, processes.add(totals, FIGURES, largest=("ratio_max",)), strict=True))
 
 
-def _microbatches(tokens: TokenBatch, mine: Tensor, limits: Limits) -> Sequence[Tensor]:
-    """Rows of each micro-batch of this process's rows; none where it has no rows."""
+def _microbatches(tokens: TokenBatch, processes: Processes, limits: Limits) -> list[tuple[Tensor, float]]:
+    """Rows of each micro-batch of this process's rows, and what its losses are divided by.
+
+    Where weights are divided every process takes part in every forward: who has fewer micro-batches than another reads
+    one response for nothing, its losses divided by infinity. It is another's too, so that even a maximum is the same.
+    """
+    normalizer = float(tokens.response_mask.sum())
+    parts = [(rows, normalizer) for rows in _own_microbatches(tokens, processes.share_rows(len(tokens)), limits)]
+    if processes.sharding is not None:
+        shares = [processes.share_rows(len(tokens), rank) for rank in range(processes.count)]
+        most = max(len(_own_microbatches(tokens, share, limits)) for share in shares)
+        parts += [(torch.zeros_like(shares[-1][:1]), math.inf)] * (most - len(parts))
+    return parts
+
+
+def _own_microbatches(tokens: TokenBatch, mine: Tensor, limits: Limits) -> Sequence[Tensor]:
+    """None where there are no rows."""
     if len(mine) == len(tokens):
         return divide(tokens, limits)
     return [mine[rows] for rows in divide(tokens.select(mine), limits)] if len(mine) else []
@@ -180,8 +194,7 @@ def _part_gradients(
     """Add a micro-batch's gradients; see `accumulate_gradients`."""
     mask = part.tokens.response_mask
     with precision, torch.set_grad_enabled(update_policy):
-        states = trainee.policy.states(part.tokens)
-        logprobs = trainee.policy.logprobs(states, part.tokens, temperature=temperature)
+        states, logprobs = trainee.policy.read(part.tokens, temperature=temperature)
     policy = policy_loss(
         logprobs, part.old_logprobs, part.advantages, mask, clip_range=settings.clip_range, normalizer=normalizer
     )
@@ -191,7 +204,7 @@ def _part_gradients(
         losses.pop().backward()  # type: ignore[no-untyped-call]
     timer.lap("update_policy_s")
     with precision:
-        values = trainee.value(part.tokens, states)
+        values = trainee.value(part.tokens, states if trainee.value.shares_trunk else None)
     value = value_loss(
         values, part.old_values, part.returns, mask, clip_range=settings.value_clip_range, normalizer=normalizer
     )

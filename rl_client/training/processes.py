@@ -11,6 +11,8 @@ from torch import Tensor, distributed
 
 from rl_client.errors import ConfigError, LostProcessError, OtherProcessError
 from rl_client.training.config import Device, launcher_fault
+from rl_client.training.sharding import Sharding
+from rl_client.training.shards import is_divided
 
 T = TypeVar("T")
 
@@ -27,10 +29,13 @@ class Processes:
         count: How many there are.
         rank: This one's number, from 0.
         device: Where its models are.
+        sharding: How their weights are divided among all; None where each process holds all weights.
     """
 
-    def __init__(self, device: torch.device, *, rank: int = 0, count: int = 1) -> None:
-        self.device, self.rank, self.count = device, rank, count
+    def __init__(
+        self, device: torch.device, *, rank: int = 0, count: int = 1, sharding: Sharding | None = None
+    ) -> None:
+        self.device, self.rank, self.count, self.sharding = device, rank, count, sharding
 
     @staticmethod
     def meet(device: Device) -> "Processes":
@@ -48,7 +53,8 @@ class Processes:
             raise ConfigError("accelerate launch", [fault])
         if state.num_processes == 1:
             return Processes(torch.device(device.value))
-        return Processes(torch.device(state.device), rank=state.process_index, count=state.num_processes)
+        here, count = torch.device(state.device), state.num_processes
+        return Processes(here, rank=state.process_index, count=count, sharding=Sharding.told(here, count))
 
     def __enter__(self) -> Self:
         return self
@@ -134,10 +140,11 @@ class Processes:
         """Add up everyone's gradients, in place.
 
         A parameter that only some have a gradient for counts as 0 for the others; one that nobody has stays without.
+        Of divided weights they are summed already, in the backward pass.
         """
-        if self.count == 1:
+        trained = [parameter for parameter in parameters if parameter.requires_grad and not is_divided(parameter)]
+        if self.count == 1 or not trained:
             return
-        trained = [parameter for parameter in parameters if parameter.requires_grad]
         used = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.int32)
         used = used.to(self.device)
         with _reaching_others():
@@ -151,10 +158,25 @@ class Processes:
             for parameter, gradient in zip(bucket, pieces, strict=True):
                 _take_gradient(parameter, gradient)
 
-    def share_rows(self, rows: int) -> Tensor:
-        """This process's rows of a mini-batch, on its device: neighbours, which share prompts; maybe none."""
-        first, end = (rows * number // self.count for number in (self.rank, self.rank + 1))
+    def share_rows(self, rows: int, rank: int | None = None) -> Tensor:
+        """A process's rows of a mini-batch, by default this one's: neighbours, which share prompts; maybe none."""
+        rank = self.rank if rank is None else rank
+        first, end = (rows * number // self.count for number in (rank, rank + 1))
         return torch.arange(first, end, device=self.device)
+
+    @contextmanager
+    def computing_together(self) -> Iterator[None]:
+        """Where weights are divided forwards wait for the others: one that is gone ends them with `LostProcessError`.
+
+        Raises:
+            LostProcessError: In place of what the connection says.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.sharding is None or not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
+                raise
+            raise _lost(error) from error
 
     def wait(self) -> None:
         """Until all are here."""
@@ -174,9 +196,11 @@ def _reaching_others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise LostProcessError(
-            f"another process is gone, or cannot be reached; see its own message: {error}"
-        ) from error
+        raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> LostProcessError:
+    return LostProcessError(f"another process is gone, or cannot be reached; see its own message: {error}")
 
 
 def _buckets(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:

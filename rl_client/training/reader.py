@@ -40,6 +40,10 @@ class Reader(Protocol):
         """Keep nothing between passes that a recomputed layer could not take twice."""
         ...
 
+    def stay_within_layers(self) -> None:
+        """Use a layer's weights in its own forward alone, once a pass: they may not be there otherwise."""
+        ...
+
     def compile(self) -> None:
         """Compile what `states` calls; sampling stays as it is."""
         ...

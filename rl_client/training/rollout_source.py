@@ -19,6 +19,7 @@ from rl_client.training.models import PolicyModel
 from rl_client.training.optim import autocast
 from rl_client.training.ppo_state import PpoState
 from rl_client.training.settings_processes import Scoring
+from rl_client.training.shards import settle, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class RolloutSource:
 
     def _sample(self, step: int) -> SampledRollout:
         config, pipeline = self._config, self._config.pipeline
-        policy = self._state.sampler or self._state.trainee.policy
+        policy = self._state.sampler or self._state.whole.policy
         scores = ScoreStream(self._scorer, self._scoring.submit, step=step)
         begin_s = time.perf_counter()
         # A context of its own: that of the training thread may be in use.
@@ -126,8 +127,9 @@ def _nobody(_: Rollout) -> None:
 
 @torch.no_grad()
 def copy_weights(source: PolicyModel, target: PolicyModel) -> None:
-    """Give a copy of a policy the weights that the policy has now."""
+    """Give a copy of a policy the weights that the policy has now, gathered if they are divided."""
+    settle(source)
     for mine, theirs in zip(
         [*target.parameters(), *target.buffers()], [*source.parameters(), *source.buffers()], strict=True
     ):
-        mine.copy_(theirs)
+        mine.copy_(whole(theirs))

@@ -71,6 +71,10 @@ class Seq2SeqReader:
         """Let each decoder layer project the encoder's states by itself: a recomputed one would write a cache twice."""
         self._shares_projections = False
 
+    def stay_within_layers(self) -> None:
+        """Let each decoder layer project the encoder's states by itself."""
+        self._shares_projections = False
+
     def compile(self) -> None:
         """Compile encoder and decoder for reading, for any lengths."""
         self._encoder = torch.compile(self._network.get_encoder(), dynamic=True)

@@ -10,11 +10,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from rl_client.errors import CheckpointError
+from rl_client.training.shards import part_like, settle, whole
 
 
-def pack_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters that learn and buffers, by name; tied ones once. Frozen ones are those of the run's directories."""
-    return {name: tensor.detach().cpu() for name, tensor in _learning(model).items()}
+def pack_weights(model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
+    """Parameters that learn and buffers, by name; tied ones once. Frozen ones are those of the run's directories.
+
+    Args:
+        model: If its weights are divided, every process packs it.
+        keep: False in a process that takes part and has no use for it: it gets nothing.
+    """
+    settle(model)
+    return _pack(_learning(model), keep=keep)
 
 
 @torch.no_grad()
@@ -24,24 +31,21 @@ def unpack_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         CheckpointError: If one that learns is missing, one is not the model's, or a shape is another.
     """
+    settle(model)
     weights = _weights(model)
     if wrong := (_learning(model).keys() - tensors.keys()) | (tensors.keys() - weights.keys()):
         raise CheckpointError(f"weights do not fit: {sorted(wrong)[:5]}")
     for name, tensor in tensors.items():
         if weights[name].shape != tensor.shape:
             raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, not {tuple(weights[name].shape)}")
-        weights[name].copy_(tensor)
+        weights[name].copy_(part_like(tensor, weights[name]))
 
 
-def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimizer's state as flat tensors `index.name` and a JSON value."""
+def pack_optimizer(optimizer: Optimizer, *, keep: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimizer's state as flat tensors `index.name` and a JSON value; `keep` as for `pack_weights`."""
     content = optimizer.state_dict()
-    tensors = {
-        f"{index}.{name}": value.detach().cpu()
-        for index, entry in content["state"].items()
-        for name, value in entry.items()
-    }
-    return tensors, {"param_groups": content["param_groups"]}
+    flat = {f"{index}.{name}": value for index, entry in content["state"].items() for name, value in entry.items()}
+    return _pack(flat, keep=keep), {"param_groups": content["param_groups"]}
 
 
 def unpack_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -51,9 +55,11 @@ def unpack_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], state:
         CheckpointError: If it has other parameters.
     """
     entries: dict[int, dict[str, Tensor]] = {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
-        entries.setdefault(int(index), {})[name] = tensor
+        fits = int(index) < len(parameters) and tensor.shape == parameters[int(index)].shape
+        entries.setdefault(int(index), {})[name] = part_like(tensor, parameters[int(index)]) if fits else tensor
     groups = [{**group, "betas": tuple(group["betas"])} for group in state["param_groups"]]
     try:
         optimizer.load_state_dict({"state": entries, "param_groups": groups})
@@ -84,6 +90,15 @@ def unpack_random(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> No
 def pack_schedule(schedule: LambdaLR) -> dict[str, Any]:
     """A learning-rate schedule as JSON values; its functions are built from the settings again."""
     return {**schedule.state_dict(), "lr_lambdas": [None]}
+
+
+def _pack(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    packed = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor.detach())  # one at a time, so that no process that drops it holds them all
+        if keep:
+            packed[name] = full.cpu()
+    return packed
 
 
 def _learning(model: nn.Module) -> dict[str, Tensor]:

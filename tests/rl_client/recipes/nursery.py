@@ -1,7 +1,7 @@
 """Runs `rl-client` in several processes at a time, as a launcher does, without importing torch anew for each.
 
-Reads lines of JSON `{"arguments": [...], "port": ..., "count": ...}`; forks the processes; prints their ids, and then
-their exit statuses, a line each. What they print goes to the file `log` of the line.
+Reads lines of JSON `{"arguments": [...], "environment": {...}, "port": ..., "count": ...}`; forks the processes; prints
+their ids, and then their exit statuses, a line each. What they print goes to the file `log` of the line.
 """
 
 import json
@@ -31,7 +31,8 @@ def fork(order: dict, rank: int) -> int:
     for stream in (1, 2):
         os.dup2(log, stream)
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": order["port"], "WORLD_SIZE": order["count"]}
-    os.environ |= {name: str(value) for name, value in {**place, "RANK": rank, "LOCAL_RANK": rank}.items()}
+    place |= {"RANK": rank, "LOCAL_RANK": rank, **order["environment"]}
+    os.environ |= {name: str(value) for name, value in place.items()}
     status = 1
     try:
         app(order["arguments"])

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from rl_client.errors import ConfigError, OtherProcessError
+from rl_client.errors import ConfigError, LostProcessError, OtherProcessError
 from rl_client.training.config import Device
 from rl_client.training.processes import Processes
 from tests.rl_client.threads_as_processes import run_threads
@@ -126,8 +126,22 @@ def test_a_launcher_that_starts_one_process_in_place_of_two_is_told(monkeypatch)
         Processes.meet(Device.CPU)
 
 
-def test_a_launcher_that_was_told_to_shard_is_refused(monkeypatch):
-    """What `accelerate launch --use_fsdp` sets: the run would otherwise hold whole models, unnoticed."""
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(ConfigError, match="told to use FSDP"):
+@pytest.mark.parametrize("name", ["DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"])
+def test_a_launcher_that_was_told_what_is_not_done_is_refused(monkeypatch, name):
+    """What `accelerate launch --use_deepspeed` sets: the run would otherwise hold whole models, unnoticed."""
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(ConfigError, match=f"told to use {name}.*FSDP"):
         Processes.meet(Device.CPU)
+
+
+def test_a_connection_that_ends_is_a_lost_process_where_weights_are_divided():
+    closed = RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:6580")
+    for divided, error, told in (
+        (True, closed, LostProcessError),
+        (True, RuntimeError("shapes do not fit"), RuntimeError),
+        (False, closed, RuntimeError),
+    ):
+        processes = Processes(torch.device("cpu"), count=2, sharding=object() if divided else None)
+        with pytest.raises(told) as raised, processes.computing_together():
+            raise error
+        assert type(raised.value) is told
