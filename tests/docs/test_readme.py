@@ -1,6 +1,7 @@
 """The README and the docs point at things that exist."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ def test_relative_links_resolve(page):
     targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8"))
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert missing == []
+
+
+def test_the_readme_names_every_extra():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert [name for name in extras if f"`{name}`" not in (ROOT / "README.md").read_text(encoding="utf-8")] == []
 
 
 def anchors(page):
