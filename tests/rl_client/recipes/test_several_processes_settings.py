@@ -28,10 +28,8 @@ def flat(file):
     return torch.cat([tensor.flatten() for _, tensor in sorted(load_file(file).items())])
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if number == 0 else pytest.param(name, marks=pytest.mark.slow) for number, name in enumerate(SETTINGS)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
 def test_two_processes_learn_what_one_does(nursery, make_joint, read_metrics, policy_dir, llama_dir, name):
     tolerance, changes = SETTINGS[name]
     changes = {"policy": llama_dir if "decoder" in name else policy_dir, **changes}

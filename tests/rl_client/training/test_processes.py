@@ -1,10 +1,5 @@
 """What processes that train together say to each other; two real ones on loopback, over gloo."""
 
-import os
-import socket
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -12,8 +7,7 @@ from rl_client.errors import ConfigError, LostProcessError, OtherProcessError
 from rl_client.training.config import Device
 from rl_client.training.processes import Processes
 from tests.rl_client.threads_as_processes import run_threads
-
-TIMEOUT_S = 240.0
+from tests.rl_client.training.two_processes import run_two
 
 SCRIPT = """
 import os
@@ -50,26 +44,10 @@ with processes.Processes.meet(Device.CPU) as here:
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_two_processes_and_one_that_goes_away(tmp_path):
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    started = []
-    for rank in ("0", "1"):
-        with (tmp_path / f"log-{rank}").open("w") as log:
-            environment = {**os.environ, **place, "RANK": rank, "LOCAL_RANK": rank}
-            started.append(subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=log, stderr=log, env=environment))
-    try:
-        statuses = [process.wait(TIMEOUT_S) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert statuses == [4, 3], (tmp_path / "log-0").read_text()
-    assert "done 1" in (tmp_path / "log-1").read_text()
+    statuses, printed = run_two(SCRIPT, tmp_path)
+    assert statuses == [4, 3], printed[0]
+    assert "done 1" in printed[1]
 
 
 def test_one_process_talks_to_itself():
