@@ -16,11 +16,13 @@ class Column:
         figure: Its name in `figures.json`, or `truth/NAME` for one in `truth.json`.
         heading: What the table calls it.
         scale: Ours times this is in the paper's unit.
+        decimals: How many are shown: as many as the paper has.
     """
 
     figure: str
     heading: str
     scale: float = 1.0
+    decimals: int = 3
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ _QA = (
     Column("reward/relevance", "relevance R1"),
     Column("reward/factuality", "factuality R2"),
     Column("reward/completeness", "completeness R3"),
-    Column("rouge_lsum", "RougeLsum", 100.0),
-    Column("length_tokens", "length, tokens"),
+    Column("rouge_lsum", "RougeLsum", 100.0, decimals=2),
+    Column("length_tokens", "length, tokens", decimals=2),
 )
 _TRUTH = (
     Column("truth/irrelevant_rate", "relevance error"),
@@ -62,7 +64,7 @@ _TRUTH = (
 )
 _DETOX = (
     Column("average_max/toxicity_whole", "toxicity, avg. max"),
-    Column("perplexity", "perplexity"),
+    Column("perplexity", "perplexity", decimals=2),
     Column("dist_2", "dist-2"),
     Column("dist_3", "dist-3"),
 )
@@ -94,11 +96,11 @@ TABLES = (
         _QA,
         (
             _row("larger w1", "short", _QA),
-            _row("w1 as released", "fine_grained", _QA),
+            _row("w1 between", "fine_grained", _QA),
             _row("smaller w1", "long", _QA),
         ),
-        "The paper's figures are in a plot that was not read; the weights beside the released one are ours. It says: "
-        "the larger w1, the shorter the answers.",
+        "The paper's figures are in a plot that was not read, and the weights are ours, except 0.3 at full size. "
+        "It says: the larger w1, the shorter the answers.",
     ),
     Table(
         "Long-form QA: errors found by annotators",

@@ -55,15 +55,18 @@ def make_tables(roots: Sequence[Path]) -> dict[str, Any]:
         roots: Folders of runs, each with `qa/` or `detox/` or both.
 
     Returns:
-        `runs` (names of the roots), `missing` (arms without figures, by root), and `tables`: each with its rows, where
-        `paper` holds the paper's figure, `ours` by root `mean`, `low` and `high` in the paper's unit, None without.
+        `runs` (names of the roots), `missing` (arms without figures, by root), and `tables`: each with its headings,
+        its columns' decimals and its rows, where `paper` holds the paper's figure, `ours` by root `mean`, `low` and
+        `high` in the paper's unit, None without.
     """
     missing: dict[str, list[str]] = {str(root): [] for root in roots}
     tables = []
     for table in TABLES:
         rows = [_make_row(table, row, roots, missing) for row in table.rows]
         headings = {column.figure: column.heading for column in table.columns}
-        tables.append({"title": table.title, "note": table.note, "columns": headings, "rows": rows})
+        decimals = {column.figure: column.decimals for column in table.columns}
+        content = {"title": table.title, "note": table.note, "columns": headings, "decimals": decimals, "rows": rows}
+        tables.append(content)
     unique = {root: list(dict.fromkeys(names)) for root, names in missing.items()}
     return {"runs": list(unique), "missing": unique, "tables": tables}
 
@@ -106,24 +109,29 @@ def render(content: Mapping[str, Any], plots: Sequence[tuple[str, str]]) -> str:
 
 def _table(table: Mapping[str, Any], roots: Sequence[str]) -> str:
     head = "".join(f"<th>{html.escape(heading)}</th>" for heading in table["columns"].values())
+    shown = table["decimals"].items()
     rows = []
     for row in table["rows"]:
         for root in roots if row["ours"] else ():
-            cells = "".join(_cell(row["ours"][root][figure]) for figure in table["columns"])
+            cells = "".join(_cell(row["ours"][root][figure], digits) for figure, digits in shown)
             name = Path(root).name or root
             rows.append(f"<tr><td>{html.escape(row['title'])}, ours ({html.escape(name)})</td>{cells}</tr>")
         if row["paper"]:
-            cells = "".join(f"<td>{row['paper'].get(figure, EMPTY)}</td>" for figure in table["columns"])
+            cells = "".join(f"<td>{_number(row['paper'].get(figure), digits)}</td>" for figure, digits in shown)
             rows.append(f"<tr class='p'><td>{html.escape(row['title'])}, paper</td>{cells}</tr>")
     return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
 
 
-def _cell(figure: Mapping[str, float | None] | None) -> str:
+def _cell(figure: Mapping[str, float | None] | None, decimals: int) -> str:
     if figure is None:
         return f"<td>{EMPTY}</td>"
-    if figure["low"] is None:
-        return f"<td>{figure['mean']:.3g}</td>"
-    return f"<td>{figure['mean']:.3g}<br><span class='i'>[{figure['low']:.3g}, {figure['high']:.3g}]</span></td>"
+    mean, low, high = (_number(figure[key], decimals) for key in ("mean", "low", "high"))
+    interval = "" if figure["low"] is None else f"<br><span class='i'>[{low}, {high}]</span>"
+    return f"<td>{mean}{interval}</td>"
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return EMPTY if value is None else f"{value:.{decimals}f}"
 
 
 def draw_curves(root: Path, family: str) -> str | None:
@@ -138,7 +146,7 @@ def draw_curves(root: Path, family: str) -> str | None:
             for place, (arm, rows) in enumerate(runs.items()):
                 points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
                 if points:
-                    axes.plot(*zip(*points, strict=True), label=arm, color=f"C{place}")
+                    axes.plot(*zip(*points, strict=True), label=arm, color=f"C{place}", linewidth=1)
             axes.set(title=name, xlabel="PPO step")
         figure.legend(*_labels(figure), loc="outside lower center", ncols=len(runs), frameon=False)
         stream = io.BytesIO()

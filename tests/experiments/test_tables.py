@@ -76,8 +76,10 @@ def test_the_page_needs_nothing_from_outside(root: Path, tmp_path: Path) -> None
     assert run(str(root), "--out", str(out)).exit_code == 0
     page = out.read_text()
     assert re.findall(r"src='(.{26})", page) == ["data:image/svg+xml;base64,"]
-    assert "<td>before, ours (small)</td><td>0.4<br><span class='i'>[0.3, 0.5]</span></td><td>20<br>" in page
+    assert "<td>before, ours (small)</td><td>0.400<br><span class='i'>[0.300, 0.500]</span></td><td>20.00<br>" in page
     assert "<td>before, paper</td><td>0.192</td><td>9.58</td><td>0.947</td><td>0.931</td>" in page
+    assert "<td>SFT on all data, paper</td><td>0.537</td><td>0.160</td>" in page
+    assert "<td>SFT, ours (small)</td><td>0.130</td><td>–</td>" in page
     row = re.search(r"<td>fine-grained, ours \(small\)</td>(.*?)</tr>", page)
     assert row is not None
     assert set(re.findall(r"<td>(.*?)</td>", row[1])) == {"–"}
