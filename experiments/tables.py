@@ -148,6 +148,9 @@ def draw_curves(root: Path, family: str) -> str | None:
                 if points:
                     axes.plot(*zip(*points, strict=True), label=arm, color=f"C{place}", linewidth=1)
             axes.set(title=name, xlabel="PPO step")
+            if not axes.lines:
+                axes.set_title(f"{name}: in none of the runs")
+                axes.set_axis_off()
         figure.legend(*_labels(figure), loc="outside lower center", ncols=len(runs), frameon=False)
         stream = io.BytesIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})

@@ -1,5 +1,6 @@
 """Tables of made-up runs: ours beside the paper's, in its units, and what is missing named."""
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -39,6 +40,13 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
+def svg_of(page: str) -> str:
+    """The first plot; its words are words, not paths."""
+    address = re.search(r"src='data:image/svg\+xml;base64,([^']*)'", page)
+    assert address is not None
+    return base64.b64decode(address[1]).decode()
+
+
 def run(*arguments: str) -> Any:
     app = Typer()
     app.command()(main)
@@ -75,6 +83,8 @@ def test_the_page_needs_nothing_from_outside(root: Path, tmp_path: Path) -> None
     out = tmp_path / "report.html"
     assert run(str(root), "--out", str(out)).exit_code == 0
     page = out.read_text()
+    assert "reward/toxicity_whole: in none of the runs" in svg_of(page)
+    assert "reward/toxicity: in none" not in svg_of(page)
     assert re.findall(r"src='(.{26})", page) == ["data:image/svg+xml;base64,"]
     assert "<td>before, ours (small)</td><td>0.400<br><span class='i'>[0.300, 0.500]</span></td><td>20.00<br>" in page
     assert "<td>before, paper</td><td>0.192</td><td>9.58</td><td>0.947</td><td>0.931</td>" in page
