@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo experiments-small qa-feedback test test-slow kill-test mutations lint check clean
+.PHONY: help install demo experiments-small qa-feedback test test-slow test-gpu kill-test mutations lint check clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -46,6 +46,9 @@ test: $(INSTALLED) ## Run the default tests.
 
 test-slow: $(INSTALLED) ## Run the tests that take minutes.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not gpu"
+
+test-gpu: ## Run the tests that need a CUDA device (PYTHON: one whose torch has CUDA, and the extra `dev`).
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 4 --timeout 600 -m gpu
 
 kill-test: $(INSTALLED) ## Kill a run and its service at 20 random moments, and compare it with an unbroken one (KILL_SEED=5).
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m slow tests/kills

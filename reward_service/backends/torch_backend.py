@@ -1,5 +1,6 @@
 """PyTorch: the reference path, and the one for a GPU or for bf16."""
 
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 
 from reward_proto.models import ModelKind
 from reward_service.backends.classifier import load_classifier
+from reward_service.core.backend import DeviceLostError
 from reward_service.domain import Batch
 from reward_service.errors import ModelFailedError
 
@@ -56,6 +58,8 @@ class TorchBackend:
                 )
                 logits: NDArray[np.float32] = output.logits.float().cpu().numpy()
         except (RuntimeError, ValueError, IndexError) as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the batch's activations for as long as the error
+            self._free_unused(error)
             raise ModelFailedError(f"torch failed on a batch of {batch.input_ids.shape}") from error
         return logits
 
@@ -64,3 +68,17 @@ class TorchBackend:
         del self._model
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _free_unused(self, error: Exception) -> None:
+        """Give back what a failed batch took.
+
+        Raises:
+            DeviceLostError: A kernel's fault, after which CUDA refuses every call of the process.
+        """
+        if self._device.type != "cuda":
+            return
+        try:
+            torch.cuda.synchronize(self._device)
+            torch.cuda.empty_cache()
+        except RuntimeError:
+            raise DeviceLostError(f"{self._device} is lost to this process") from error

@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 from reward_service.domain import Batch
 
 
+class DeviceLostError(Exception):
+    """The device computes nothing any more in this process: the worker ends, which `/readyz` shows."""
+
+
 class Backend(Protocol):
     """One loaded model on one device. Used by one thread at a time.
 
@@ -28,6 +32,7 @@ class Backend(Protocol):
 
         Raises:
             ModelFailedError: The runtime raised. NaN and infinity are found by `core.align`.
+            DeviceLostError: No further batch can be run.
         """
         ...
 

@@ -5,7 +5,8 @@ next one runs. It chooses the next batch only shortly before the backend is expe
 the meantime is not left out; what nobody waits for any more is dropped again right before the inference.
 
 A batch that fails is run again item by item, so that one bad item does not take its neighbours with it; what fails
-then is `model_failed`, and the threads live on. When a thread ends, so does the other, and all that they hold fails.
+then is `model_failed`, and the threads live on, unless the device itself is lost. When a thread ends, so does the
+other, and all that they hold fails.
 """
 
 import logging
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_service.core.align import align
-from reward_service.core.backend import Backend
+from reward_service.core.backend import Backend, DeviceLostError
 from reward_service.core.collate import collate
 from reward_service.core.cost_model import CostModel
 from reward_service.core.submission import Entry, HeadScores
@@ -186,6 +187,8 @@ class Replica:
             return entries, None
         try:
             return entries, self._infer(entries, batch if len(entries) == len(held) else self._collate(entries))
+        except DeviceLostError:
+            raise  # to try again would fail each time
         except Exception as error:  # noqa: BLE001 - it is told, and tried again, when the backend is free for others
             return entries, error
 

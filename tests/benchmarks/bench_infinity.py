@@ -126,7 +126,7 @@ def measure(wanted: argparse.Namespace, folder: Path) -> None:
     theirs = sum(len(tokenizer.encode(text).ids) for text in texts)
     print(f"{len(items)} answers, {tokens} tokens for the service, {theirs} for infinity-emb, {wanted.threads} threads")
     if "auto" in wanted.runtimes:
-        open_all(published, given, wanted.threads)
+        open_all(published, given, wanted.threads, wanted.only)
     elif "onnxruntime" in wanted.runtimes:
         from reward_service.training.export import export
 
@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runtimes", nargs="+", default=["torch", "onnxruntime", "auto"])
+    parser.add_argument("--only", nargs="+", default=(), help="what `auto` chooses from, such as openvino-bf16")
     with tempfile.TemporaryDirectory() as folder:
         measure(parser.parse_args(), Path(folder))
 

