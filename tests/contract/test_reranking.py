@@ -28,7 +28,7 @@ def service_url():
     process.wait(DEADLINE_S)
 
 
-@pytest.mark.parametrize("family", ["t5", "llama"])
+@pytest.mark.parametrize("family", ["t5", pytest.param("llama", marks=pytest.mark.slow)])
 def test_the_command_line_keeps_the_best_after_each_segment(family, service_url, tmp_path):
     make_policy(family).save(tmp_path / "policy", make_tokenizer(family))
     records = [PromptRecord(id=f"q{i}", prompt="red blue", fields={"question": "red"}) for i in range(3)]

@@ -208,7 +208,7 @@ MUTATIONS = (
     Mutation(
         "micro_batches_are_normalised_by_themselves",
         "training/ppo_step.py",
-        "normalizer=tokens,",
+        "normalizer=normalizer,",
         "normalizer=float(part.tokens.response_mask.sum()),",
         ("test_inv14_microbatches_change_no_gradient",),
     ),

@@ -96,6 +96,7 @@ def assert_same_curve(one: Published, other: Published) -> None:
         assert same.held_out_loss == pytest.approx(epoch.held_out_loss, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does_stop_together_and_leave_the_rest_to_one(
     tmp_path: Path, encoder_dir: Path, feedback: tuple[Path, Path], straight: Published
 ) -> None:

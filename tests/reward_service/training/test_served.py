@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from reward_proto import ScoreReply
 from reward_service.cli import app
 from reward_service.training.data_files import DataFile
 from reward_service.training.dataset import read_feedback
-from tests.reward_service.test_serve_process import TIMEOUT_S, TOLERANCE, Process
+from tests.reward_service.test_serve_process import TIMEOUT_S, TOLERANCE
 from tests.reward_service.training.conftest import COLOURS, WORDS
 
 NAMES = ("factuality", "preference")
@@ -42,7 +43,7 @@ def write_rows(path: Path) -> Path:
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 def test_evaluate_and_the_service_give_the_same_scores(
-    tmp_path: Path, trained: tuple[Path, Path], runtime: str
+    tmp_path: Path, trained: tuple[Path, Path], start_service: Callable[..., Any], runtime: str
 ) -> None:
     rows = write_rows(tmp_path / "rows.jsonl")
     common = ("--store", trained[1])
@@ -60,12 +61,9 @@ def test_evaluate_and_the_service_give_the_same_scores(
     for pair in feedback.pair_rows("preference", 0.85):
         items |= {(pair.index, number): item for number, item in enumerate(pair.items)}
     models = [{"name": name, "runtime": runtime, "precision": "fp32"} for name in NAMES]
-    service = Process(tmp_path, trained[1], models=models)
-    try:
-        sent = [{"prompt": item.prompt, "response": item.response, "fields": item.fields} for item in items.values()]
-        reply = httpx.post(f"{service.url}/v1/score", json={"items": sent}, timeout=TIMEOUT_S)
-    finally:
-        service.end()
+    service = start_service(store=str(trained[1]), models=models)
+    sent = [{"prompt": item.prompt, "response": item.response, "fields": item.fields} for item in items.values()]
+    reply = httpx.post(f"{service.url}/v1/score", json={"items": sent}, timeout=TIMEOUT_S)
     assert reply.status_code == 200, reply.text
     results = dict(zip(items, ScoreReply.model_validate_json(reply.content).results, strict=True))
     assert len(lines) == 20 * 3 + 20 * 2  # three sentences of each marked answer, and both answers of each pair

@@ -116,6 +116,7 @@ print("equal", here.rank)
 """
 
 
+@pytest.mark.slow
 def test_gradients_of_two_processes_are_those_of_one(tmp_path):
     statuses, printed = run_two(SCRIPT, tmp_path, **FSDP)
     assert statuses == [0, 0], "\n".join(printed)
