@@ -90,10 +90,8 @@ def test_a_device_that_is_not_there_is_told() -> None:
     assert Processes("auto").device.type == "cpu"
 
 
-@pytest.mark.parametrize(
-    "options",
-    [["--cpu", "--num_processes", "2"], pytest.param(["--num_processes", "2"], marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["--cpu", "--num_processes", "2"], ["--num_processes", "2"]])
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the launcher does what it was told")
 def test_a_launcher_that_starts_one_process_in_place_of_two_is_told(tmp_path: Path, options: list[str]) -> None:
     """`accelerate launch` on CPUs, for real; alone it starts what may go on."""

@@ -70,6 +70,7 @@ def last_state(work: Path) -> dict[str, Any]:
     return state
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_bit(
     tmp_path: Path, encoder_dir: Path, feedback: tuple[Path, Path], straight: Published
 ) -> None:

@@ -44,6 +44,7 @@ with processes.Processes.meet(Device.CPU) as here:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_and_one_that_goes_away(tmp_path):
     statuses, printed = run_two(SCRIPT, tmp_path)
     assert statuses == [4, 3], printed[0]
