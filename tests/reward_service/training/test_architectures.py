@@ -213,7 +213,7 @@ class Service:
             source.close(20.0)
 
 
-@pytest.fixture(scope="module", params=["torch", "onnxruntime", "openvino"])
+@pytest.fixture(scope="module", params=["torch", "onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)])
 def service(request: pytest.FixtureRequest, trained: Trained) -> Iterator[Service]:
     running = Service(trained.store, request.param)
     yield running
