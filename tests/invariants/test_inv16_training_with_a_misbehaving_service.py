@@ -251,7 +251,8 @@ def figures(output: Path) -> list[dict]:
 def test_what_may_pass_leaves_no_trace(name, server, train, expected):
     server.acts = {BAD_REQUEST: PASSING[name]}
     assert train("disturbed", timeout_s=2.0 if name in ("late", "drips in") else 30.0) == expected
-    assert server.asked > STEPS
+    # An answer too many is seen on the next request, or before it is sent.
+    assert server.asked >= STEPS + (name != "answered twice")
     assert [line["failed_scores"] for line in expected] == [0] * STEPS
 
 
@@ -259,7 +260,8 @@ def test_one_trouble_after_the_other_leaves_no_trace(server, train, expected):
     troubles = [page(502), cut_off, error(429, "rate_limited"), error(500, "internal"), twice]
     server.acts = dict(enumerate(troubles, BAD_REQUEST))
     assert train("disturbed") == expected
-    assert server.asked == STEPS + len(troubles)  # one more request for each
+    # One more request for each but the last: an answer too many is seen on the next request, or before it is sent.
+    assert server.asked - STEPS in (len(troubles) - 1, len(troubles))
 
 
 @pytest.mark.parametrize("name", WRONG)
