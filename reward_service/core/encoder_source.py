@@ -136,7 +136,8 @@ class EncoderSource:
                 async with asyncio.timeout(remaining_s):
                     last = await self._encode_in_pool(run, items, wake)
                     await done.wait()
-                    _raise_failure(last)
+                    if last.done():
+                        last.result()  # Raises what ended it, if anything did.
             self._correction.learn(expected_s, time.monotonic() - begin_s)
         finally:
             run.submission.abandoned = True
@@ -263,9 +264,3 @@ class EncoderSource:
                 self._with_wait(error, run.submission.job)
             for index, _ in run.inputs:
                 run.submission.settle(index, error)
-
-
-def _raise_failure(last: "Future[None]") -> None:
-    """Raise what ended the last part of a request's encoding, if anything did."""
-    if last.cancelled() or (last.done() and last.exception() is not None):
-        last.result()

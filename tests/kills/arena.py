@@ -14,7 +14,6 @@ from typing import Any
 import httpx
 import yaml
 
-from reward_proto.models import ModelKind
 from tests.kills import phases
 
 NURSERY = Path(__file__).with_name("nursery.py")
@@ -196,34 +195,15 @@ def train_settings(policy: Path, prompts: Path, url: str, steps: int) -> dict[st
 
 def make_models(folder: Path) -> tuple[Path, Path, Path]:
     """A store with `relevance` and `completeness`, a policy's directory, and a file of prompts."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
-
     from reward_service.registry.store import Store
-    from tests.reward_service.conftest import SPECIAL, byte_tokenizer, tiny_manifests
+    from tests.reward_service.conftest import publish_tiny, tiny_manifests
     from tests.rl_client.tiny_models import make_policy, make_tokenizer
 
     store = Store(folder / "store")
     for manifest in tiny_manifests():
         if manifest.name == "factuality":
             continue
-        classes = sum(head.width for head in manifest.logit_heads)
-        config = BertConfig(
-            vocab_size=len(SPECIAL) + 256,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=manifest.max_tokens,
-            num_labels=classes,
-            initializer_range=0.3,
-        )
-        reads_tokens = manifest.kind is ModelKind.TOKEN_CLASSIFICATION
-        torch.manual_seed(len(manifest.name))
-        network = (BertForTokenClassification if reads_tokens else BertForSequenceClassification)(config).eval()
-        network.save_pretrained(folder / manifest.name)
-        byte_tokenizer().save(str(folder / manifest.name / "tokenizer.json"))
-        store.publish(folder / manifest.name, manifest)
+        publish_tiny(store, folder, manifest, seed=len(manifest.name), exported=False)
     make_policy("t5").save(folder / "policy", make_tokenizer("t5"))
     texts = [f"{a} {b} {c}" for a in ("red", "blue") for b in ("one", "two", "plain , one") for c in (".", "good")]
     lines = [{"id": f"q{i}", "prompt": text, "fields": {"question": text}} for i, text in enumerate(texts)]

@@ -45,8 +45,8 @@ def byte_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def publish_tiny(store: Store, scratch: Path, manifest: Manifest, seed: int) -> str:
-    """Publish a seeded model with its ONNX export; returns the version."""
+def publish_tiny(store: Store, scratch: Path, manifest: Manifest, seed: int, *, exported: bool = True) -> str:
+    """Publish a seeded model, with its ONNX export or without; returns the version."""
     torch.manual_seed(seed)
     classes = sum(head.width for head in manifest.logit_heads)
     config = BertConfig(
@@ -66,7 +66,8 @@ def publish_tiny(store: Store, scratch: Path, manifest: Manifest, seed: int) -> 
     model.save_pretrained(files)
     byte_tokenizer().save(str(files / "tokenizer.json"))
     published = store.publish(files, manifest)
-    export(published)
+    if exported:
+        export(published)
     return published.version
 
 

@@ -15,10 +15,46 @@ import yaml
 
 from reward_proto import Granularity, ModelKind
 from rl_client.api.testing import FakeModel, FakeRewardService
+from rl_client.recipes.train_ppo import train_ppo
 from rl_client.training.config import SftConfig, TrainConfig
+from rl_client.training.metric_log import MetricLog
+from tests.rl_client.killed import die
 
 NURSERY = Path(__file__).with_name("nursery.py")
 TIMEOUT_S = 240.0
+
+
+@pytest.fixture
+def run(service):
+    """Trains with PPO against the service, or what stands in for it."""
+
+    def run(config, *, resume: bool = False, transport=None) -> bool:
+        return train_ppo(config, resume=resume, transport=transport or service.transport)
+
+    return run
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Does something just after a step's metrics are written, once."""
+    write = MetricLog.write
+
+    def at(step: int, act) -> None:
+        def write_and_act(log, now, metrics):
+            write(log, now, metrics)
+            if now == step:
+                monkeypatch.setattr(MetricLog, "write", write)
+                act()
+
+        monkeypatch.setattr(MetricLog, "write", write_and_act)
+
+    return at
+
+
+@pytest.fixture
+def kill_after(at_step):
+    """Ends the run just after a step's metrics are written."""
+    return lambda step: at_step(step, die)
 
 
 @pytest.fixture

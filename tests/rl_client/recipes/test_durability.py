@@ -8,41 +8,14 @@ import torch
 from safetensors.torch import load_file
 
 from rl_client.errors import CheckpointError, OutputError, RunFolderError
-from rl_client.recipes.train_ppo import train_ppo
 from rl_client.recipes.train_sft import train_sft
 from rl_client.training.checkpoint import checkpoint_path, list_checkpoints
-from rl_client.training.metric_log import MetricLog
 from rl_client.training.run_folder import RunFolder
 from tests.rl_client.small_disk import no_file_larger_than
 
 
 class KilledError(BaseException):
     """Stands for a kill -9."""
-
-
-@pytest.fixture
-def run(service):
-    def run(config, *, resume: bool = False) -> bool:
-        return train_ppo(config, resume=resume, transport=service.transport)
-
-    return run
-
-
-@pytest.fixture
-def after_step(monkeypatch):
-    """Does something just after a step's metrics are written, once."""
-    write = MetricLog.write
-
-    def after(step: int, act) -> None:
-        def write_and_act(log, now, metrics):
-            write(log, now, metrics)
-            if now == step:
-                monkeypatch.setattr(MetricLog, "write", write)
-                act()
-
-        monkeypatch.setattr(MetricLog, "write", write_and_act)
-
-    return after
 
 
 def assert_same_run(found, expected, read_metrics) -> None:
@@ -57,11 +30,11 @@ def steps_saved(config) -> list[int]:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
-def test_a_disk_that_fills_up_stops_the_run_where_it_can_go_on(run, train_config, after_step, read_metrics):
+def test_a_disk_that_fills_up_stops_the_run_where_it_can_go_on(run, train_config, at_step, read_metrics):
     unbroken, config = (train_config(name, ppo__steps=4) for name in ("unbroken", "a"))
     run(unbroken)
     with ExitStack() as disk:
-        after_step(3, lambda: disk.enter_context(no_file_larger_than(4096)))
+        at_step(3, lambda: disk.enter_context(no_file_larger_than(4096)))
         with pytest.raises(OutputError, match="could not be written"):
             run(config)
     assert steps_saved(config) == [2]
@@ -71,7 +44,7 @@ def test_a_disk_that_fills_up_stops_the_run_where_it_can_go_on(run, train_config
 
 
 def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(
-    run, train_config, after_step, read_metrics, caplog
+    run, train_config, at_step, read_metrics, caplog
 ):
     best = {"every_steps": 2, "keep": 2, "best_metric": "reward_per_segment"}
     unbroken, config = (train_config(name, checkpoint=best, ppo__steps=5) for name in ("unbroken", "a"))
@@ -80,7 +53,7 @@ def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(
     def die():
         raise KilledError
 
-    after_step(5, die)
+    at_step(5, die)
     with pytest.raises(KilledError):
         run(config)
     # Someone removed half of it. Without its moments the optimizer would begin anew, and nothing else would show it.
@@ -103,7 +76,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_over(run, train_
     assert read_metrics(config.output) == lines
 
 
-def test_a_second_process_is_refused_and_changes_nothing(run, train_config, after_step, read_metrics):
+def test_a_second_process_is_refused_and_changes_nothing(run, train_config, at_step, read_metrics):
     unbroken, config = (train_config(name, ppo__steps=3) for name in ("unbroken", "a"))
     run(unbroken)
     refused = []
@@ -114,7 +87,7 @@ def test_a_second_process_is_refused_and_changes_nothing(run, train_config, afte
                 run(config, resume=resume)
             refused.append(error)
 
-    after_step(2, start_another)
+    at_step(2, start_another)
     assert run(config)
     assert len(refused) == 2
     assert_same_run(config, unbroken, read_metrics)
@@ -141,7 +114,7 @@ def test_a_prolonged_run_that_is_killed_before_its_policy_is_there_is_not_finish
     assert_same_run(longer, unbroken, read_metrics)
 
 
-def test_fine_tuning_too_outlives_a_full_disk_and_refuses_a_second_process(sft_config, after_step, read_metrics):
+def test_fine_tuning_too_outlives_a_full_disk_and_refuses_a_second_process(sft_config, at_step, read_metrics):
     unbroken, config = (sft_config(name) for name in ("unbroken", "a"))
     train_sft(unbroken, resume=False)
 
@@ -150,7 +123,7 @@ def test_fine_tuning_too_outlives_a_full_disk_and_refuses_a_second_process(sft_c
             train_sft(config, resume=True)
         disk.enter_context(no_file_larger_than(4096))
 
-    after_step(3, start_another)
+    at_step(3, start_another)
     with ExitStack() as disk, pytest.raises(OutputError, match="could not be written"):
         train_sft(config, resume=False)
     assert train_sft(config, resume=True)

@@ -9,47 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from rl_client.api import ApiConnectionError
-from rl_client.recipes.train_ppo import train_ppo
 from rl_client.rollout.score_stream import ScoreStream
 from rl_client.training.checkpoint import list_checkpoints
-from rl_client.training.metric_log import MetricLog
 from rl_client.training.time_table import BESIDE, PHASES
+from tests.rl_client.killed import KilledError, die
 
 TIMEOUT_S = 60.0
 STALE = {"pipeline": {"staleness": 1}, "ppo__steps": 4}
-
-
-class KilledError(Exception):
-    """Stands for a kill -9."""
-
-
-@pytest.fixture
-def run(service):
-    def run(config, *, resume: bool = False, transport=None) -> bool:
-        return train_ppo(config, resume=resume, transport=transport or service.transport)
-
-    return run
-
-
-@pytest.fixture
-def at_step(monkeypatch):
-    """Does something just after a step's metrics are written, once."""
-    write = MetricLog.write
-
-    def at(step: int, act) -> None:
-        def write_and_act(log, now, metrics):
-            write(log, now, metrics)
-            if now == step:
-                monkeypatch.setattr(MetricLog, "write", write)
-                act()
-
-        monkeypatch.setattr(MetricLog, "write", write_and_act)
-
-    return at
-
-
-def die() -> None:
-    raise KilledError
 
 
 def weights(config) -> dict:

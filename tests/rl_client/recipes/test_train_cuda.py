@@ -7,46 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rl_client.recipes.train_ppo import train_ppo
 from rl_client.recipes.train_sft import train_sft
-from rl_client.training.metric_log import MetricLog
 from rl_client.training.models import load_policy
+from tests.rl_client.killed import KilledError
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
 
 DEVICE = "cuda"
 # Before cuBLAS is first used: without it its sums may differ from one run to the next.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
-
-class KilledError(Exception):
-    """Stands for a kill -9."""
-
-
-@pytest.fixture
-def run(service):
-    def run(config, *, resume: bool = False) -> bool:
-        return train_ppo(config, resume=resume, transport=service.transport)
-
-    return run
-
-
-@pytest.fixture
-def kill_after(monkeypatch):
-    """Ends the run just after a step's metrics are written."""
-
-    def kill(step: int) -> None:
-        write = MetricLog.write
-
-        def write_and_die(log, at, metrics):
-            write(log, at, metrics)
-            if at == step:
-                monkeypatch.setattr(MetricLog, "write", write)
-                raise KilledError
-
-        monkeypatch.setattr(MetricLog, "write", write_and_die)
-
-    return kill
 
 
 @pytest.fixture

@@ -26,36 +26,7 @@ from rl_client.training.checkpoint import list_checkpoints
 from rl_client.training.config import TrainConfig
 from rl_client.training.metric_log import MetricLog
 from rl_client.training.models import load_value
-
-
-class KilledError(Exception):
-    """Stands for a kill -9: nothing of the run's own code may handle it."""
-
-
-@pytest.fixture
-def run(service):
-    def run(config, *, resume: bool = False) -> bool:
-        return train_ppo(config, resume=resume, transport=service.transport)
-
-    return run
-
-
-@pytest.fixture
-def kill_after(monkeypatch):
-    """Ends the run just after a step's metrics are written."""
-
-    def kill(step: int) -> None:
-        write = MetricLog.write
-
-        def write_and_die(log, at, metrics):
-            write(log, at, metrics)
-            if at == step:
-                monkeypatch.setattr(MetricLog, "write", write)
-                raise KilledError
-
-        monkeypatch.setattr(MetricLog, "write", write_and_die)
-
-    return kill
+from tests.rl_client.killed import KilledError
 
 
 def steps_saved(config) -> list[str]:

@@ -7,22 +7,8 @@ from safetensors.torch import load_file
 from rl_client.errors import CheckpointError, RunFolderError
 from rl_client.recipes.train_sft import train_sft
 from rl_client.training.checkpoint import list_checkpoints
-from rl_client.training.metric_log import MetricLog
 from rl_client.training.model_files import load_tokenizer
 from rl_client.training.models import load_policy
-
-
-def at_step(monkeypatch, step: int, act) -> None:
-    """Do something just after a step's metrics are written, once."""
-    write = MetricLog.write
-
-    def write_and_act(log, at, metrics):
-        write(log, at, metrics)
-        if at == step:
-            monkeypatch.setattr(MetricLog, "write", write)
-            act()
-
-    monkeypatch.setattr(MetricLog, "write", write_and_act)
 
 
 def die() -> None:
@@ -40,11 +26,11 @@ def test_a_run_learns_and_leaves_a_plain_policy(sft_config, read_metrics):
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
-def test_a_killed_run_resumes_bit_for_bit(sft_config, read_metrics, monkeypatch, step):
+def test_a_killed_run_resumes_bit_for_bit(sft_config, read_metrics, at_step, step):
     """Dropout is on, so torch's random state must come back as well."""
     unbroken, killed = sft_config("unbroken"), sft_config("killed")
     train_sft(unbroken, resume=False)
-    at_step(monkeypatch, step, die)
+    at_step(step, die)
     with pytest.raises(MemoryError):
         train_sft(killed, resume=False)
     torch.manual_seed(99)
@@ -55,11 +41,11 @@ def test_a_killed_run_resumes_bit_for_bit(sft_config, read_metrics, monkeypatch,
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 4, "dropout": 0.1}], ids=["whole", "adapter"])
-def test_a_decoder_learns_and_a_killed_run_resumes_bit_for_bit(sft_config, read_metrics, monkeypatch, llama_dir, lora):
+def test_a_decoder_learns_and_a_killed_run_resumes_bit_for_bit(sft_config, read_metrics, at_step, llama_dir, lora):
     changes = {"model": llama_dir, "from_scratch": False, "lora": lora, "training__steps": 20}
     unbroken, killed = (sft_config(name, **changes) for name in ("unbroken", "killed"))
     train_sft(unbroken, resume=False)
-    at_step(monkeypatch, 5, die)
+    at_step(5, die)
     with pytest.raises(MemoryError):
         train_sft(killed, resume=False)
     torch.manual_seed(99)
@@ -73,9 +59,9 @@ def test_a_decoder_learns_and_a_killed_run_resumes_bit_for_bit(sft_config, read_
 
 
 @pytest.mark.signals
-def test_a_signal_ends_the_run_after_a_checkpoint(sft_config, monkeypatch, send_signal):
+def test_a_signal_ends_the_run_after_a_checkpoint(sft_config, at_step, send_signal):
     config = sft_config("a")
-    at_step(monkeypatch, 3, lambda: send_signal(signal.SIGTERM))
+    at_step(3, lambda: send_signal(signal.SIGTERM))
     assert not train_sft(config, resume=False)
     assert [path.name for path in list_checkpoints(config.output / "checkpoints")] == ["step-00000002", "step-00000003"]
     assert train_sft(config, resume=True)
