@@ -51,6 +51,7 @@ def start(app: Any, order: dict[str, Any]) -> int:
     if child:
         return child
     status = 1
+    watch = None
     try:
         os.close(0)
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -59,11 +60,13 @@ def start(app: Any, order: dict[str, Any]) -> int:
         if order.get("watch"):
             from tests.kills import phases
 
-            phases.watch(Path(order["watch"]))
+            watch = phases.watch(Path(order["watch"]))
         app(order["start"])
     except SystemExit as end:
         status = int(end.code or 0)
     finally:
+        if watch:
+            watch.end()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

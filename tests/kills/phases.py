@@ -64,6 +64,7 @@ class Watch:
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), _LAYOUT.size)
         self._lock = threading.Lock()
+        self._doom: threading.Thread | None = None
 
     def wrap(self, owner: Any, name: str, phase: str) -> None:
         """Have a function's calls be a phase."""
@@ -106,7 +107,13 @@ class Watch:
             self._map[_AIM + 1] = max(entry - 1, 0)
             if entry <= 1:
                 self._map[_AIM] = _NEVER
-                threading.Thread(target=_kill_after, args=(delay_s,), daemon=True).start()
+                self._doom = threading.Thread(target=_kill_after, args=(delay_s,), daemon=True)
+                self._doom.start()
+
+    def end(self) -> None:
+        """To be called before the process ends: a death that is under way is waited for, which a fast run outruns."""
+        if self._doom:
+            self._doom.join()
 
 
 def _kill_after(delay_s: float) -> None:
@@ -114,7 +121,7 @@ def _kill_after(delay_s: float) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def watch(path: Path) -> None:
+def watch(path: Path) -> Watch:
     """Begin to tell this process's phases in a file made by `create`."""
     from rl_client.recipes import train_ppo
     from rl_client.rollout.score import RewardScorer
@@ -139,3 +146,4 @@ def watch(path: Path) -> None:
     for phase, functions in owners.items():
         for owner, name in functions:
             told.wrap(owner, name, phase)
+    return told
