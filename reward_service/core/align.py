@@ -1,7 +1,7 @@
 """Logits to scores: for each head one a segment, read where `core.encode` says."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from math import exp, fsum, isfinite, log1p
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,108 +51,59 @@ def align(
 def _score_head(
     head: Head, reads: Sequence[Read], encoded: Sequence[Encoded], logits: NDArray[np.floating]
 ) -> list[ItemScore | ModelFailedError]:
-    """Read all that a head reads of the batch at once: [S_total, C] in place of B small arrays."""
-    if logits.ndim == 2:
-        counts = [1] * len(reads)
-        read = logits.astype(np.float64)
-    else:
-        counts = [len(one.positions) for one in reads]
-        read = _read_tokens(reads, logits)
-    finite = np.isfinite(read)
-    is_all_finite = bool(finite.all())
-    if not is_all_finite:
-        read = np.where(finite.all(axis=1, keepdims=True), read, 0.0)
-    scores, labels = _judge(head, read)
+    # Plain numbers: a segment has a handful of them, for which calls of numpy take longer, three times so for one item.
+    judge = _judge_of(head)
     results: list[ItemScore | ModelFailedError] = []
-    first = 0
-    for one, item, count in zip(reads, encoded, counts, strict=True):
-        here = slice(first, first + count)
-        first += count
-        if not is_all_finite and not finite[here].all():
+    for read, item, of_item in zip(reads, encoded, logits, strict=True):
+        values = [of_item.tolist()] if of_item.ndim == 1 else _read_tokens(read, of_item)
+        if not all(isfinite(value) for of_segment in values for value in of_segment):
             results.append(ModelFailedError("the model gave NaN or infinity for this item"))
             continue
+        judged = [judge(of_segment) for of_segment in values]
         segments = tuple(
-            ScoredSpan(span, score, label, tuple(values))
-            for span, score, label, values in zip(
-                one.spans, scores[here].tolist(), labels[here], read[here].tolist(), strict=True
-            )
+            ScoredSpan(span, score, label, tuple(of_segment))
+            for span, (score, label), of_segment in zip(read.spans, judged, values, strict=True)
             if span.end > span.start
         )
-        mean = float(scores[here].mean()) if count else None
+        mean = fsum(score for score, _ in judged) / len(judged) if judged else None
         results.append(ItemScore(segments, mean, item.truncated_tokens))
     return results
 
 
-@dataclass(frozen=True, slots=True)
-class TokenPlaces:
-    """Which of a batch's tokens the segments are read from.
-
-    Attributes:
-        rows: [N] int64 in the batch.
-        columns: [N] int64 in the input.
-        widths: [S] int64, how many of the N tokens are each segment's, in order; one each when absent.
-        divisors: [S] int64, what the sums over them are divided by. There where widths are.
-    """
-
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    widths: NDArray[np.int64] | None = None
-    divisors: NDArray[np.int64] | None = None
-
-    @classmethod
-    def of(cls, rows: Sequence[int], reads: Sequence[Read]) -> "TokenPlaces":
-        """Put together what one head reads of several inputs.
-
-        Args:
-            rows: Places in the batch, one for each of `reads`.
-            reads: Where one head's segments are read, S of them in all.
-        """
-        if len(reads) == 1:  # Small arrays: what counts is how many calls there are.
-            positions = reads[0].positions
-            at_rows = np.full(len(positions), rows[0])
-        else:
-            positions = np.concatenate([read.positions for read in reads])
-            at_rows = np.repeat(np.array(rows, dtype=np.int64), [len(read.positions) for read in reads])
-        own = [(read.widths, read.divisors) for read in reads if read.widths is not None and read.divisors is not None]
-        if not own:
-            return cls(at_rows, positions)
-        widths, divisors = (np.concatenate(part) for part in zip(*own, strict=True))
-        firsts = np.cumsum(widths) - widths
-        columns = np.arange(int(widths.sum())) + np.repeat(positions - firsts, widths)
-        return cls(np.repeat(at_rows, widths), columns, widths, divisors)
-
-
-def _read_tokens(reads: Sequence[Read], logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """[B, T, C] logits to [S, C]: one token's, or the mean or sum over a segment's own tokens."""
-    places = TokenPlaces.of(range(len(reads)), reads)
-    tokens: NDArray[np.float64] = logits[places.rows, places.columns].astype(np.float64)
-    if places.widths is None or places.divisors is None or not len(places.widths):
-        return tokens  # One each; and `reduceat` cannot take the empty list of a batch of blank responses.
-    added: NDArray[np.float64] = np.add.reduceat(tokens, np.cumsum(places.widths) - places.widths)
-    return added / places.divisors[:, None]
-
-
-def _judge(head: Head, read: NDArray[np.float64]) -> tuple[NDArray[np.float64], Sequence[str | None]]:
-    """[S, C] logits to scores [S] and the label of each."""
-    if not head.kind.is_classifier:
-        return read[:, 0], [None] * len(read)
-    return _look_for_errors(head, read) if head.error_labels else _classify(head, read)
-
-
-def _look_for_errors(head: Head, read: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
-    """[S, C] logits of independent classes to 1 - P(worst error) [S] and that error, or else what means "no error"."""
-    errors = read[:, [head.labels.index(label) for label in head.error_labels]]
-    worst = errors.argmax(axis=-1)
-    largest = errors.max(axis=-1)
-    # 1 - sigmoid(x) = sigmoid(-x) = exp(-log(1 + exp(x))), which neither overflows nor loses the digits of a small one.
-    return np.exp(-np.logaddexp(0.0, largest)), [
-        head.error_labels[index] if logit > 0.0 else head.ok_label
-        for index, logit in zip(worst.tolist(), largest.tolist(), strict=True)
+def _read_tokens(read: Read, logits: NDArray[np.floating]) -> list[list[float]]:
+    """[T, C] logits to S times C: one token's, or the mean or sum over a segment's own tokens."""
+    if read.widths is None or read.divisors is None:
+        alone: list[list[float]] = logits[read.positions].tolist()
+        return alone
+    places = zip(read.positions.tolist(), read.widths.tolist(), read.divisors.tolist(), strict=True)
+    return [
+        (logits[first : first + width].sum(axis=0, dtype=np.float64) / divisor).tolist()
+        for first, width, divisor in places
     ]
 
 
-def _classify(head: Head, read: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
-    """[S, C] logits to P(ok) [S] and the winning class of each."""
-    exponents = np.exp(read - read.max(axis=-1, keepdims=True))
-    probabilities = exponents[:, head.labels.index(head.ok_label)] / exponents.sum(axis=-1)
-    return probabilities, [head.labels[winner] for winner in read.argmax(axis=-1)]
+def _judge_of(head: Head) -> Callable[[Sequence[float]], tuple[float, str | None]]:
+    """What turns a segment's C logits into its score and its label."""
+    if not head.kind.is_classifier:
+        return lambda values: (values[0], None)
+    labels = head.labels
+    if head.error_labels:
+        columns = [labels.index(label) for label in head.error_labels]
+
+        def look_for_errors(values: Sequence[float]) -> tuple[float, str]:
+            errors = [values[column] for column in columns]
+            worst = max(errors)
+            # 1 - sigmoid(x) = sigmoid(-x) = exp(-log(1 + exp(x))), which neither overflows nor loses the digits of a
+            # small one.
+            score = exp(-(max(worst, 0.0) + log1p(exp(-abs(worst)))))
+            return score, head.error_labels[errors.index(worst)] if worst > 0.0 else head.ok_label
+
+        return look_for_errors
+    ok = labels.index(head.ok_label)
+
+    def classify(values: Sequence[float]) -> tuple[float, str]:
+        largest = max(values)
+        exponents = [exp(value - largest) for value in values]
+        return exponents[ok] / sum(exponents), labels[values.index(largest)]
+
+    return classify
