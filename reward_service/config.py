@@ -168,8 +168,8 @@ class Batching(Section):
     Attributes:
         max_batch_tokens: Padded tokens of one batch: its longest input x its inputs. A longer input runs alone. The
             default suits a CPU, whose caches large batches leave; raise it on a GPU.
-        max_padding: Share of a batch's tokens that may be padding, in [0, 1). On a CPU a padded token costs as much as
-            a real one and a further batch next to nothing; raise it on a GPU.
+        max_padding: Share of a batch's tokens that may be padding, in [0, 1). There is more of it where the measured
+            cost of a further batch is higher, as on a GPU with time to spare.
         threads: Of one inference on the CPU. Models run side by side, each with as many.
         encode_threads: Of the pool that segments and tokenizes.
     """

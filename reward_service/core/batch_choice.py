@@ -9,8 +9,12 @@ def choose_batch(
     max_padding: float,
     owners: Sequence[str] | None = None,
     allowance: Callable[[str], float] | None = None,
+    overhead_tokens: float = 0.0,
 ) -> list[int]:
     """Choose the items to run with the first one: its neighbours in length, as long as budget and padding allow.
+
+    More padding than `max_padding` is taken where the time for a real token falls all the same, since what a batch
+    costs beside its tokens is shared by more of them.
 
     The first item is always in the batch, so an item waits for at most as many batches as there are items before it.
 
@@ -20,6 +24,7 @@ def choose_batch(
         max_padding: Bound on the share of padding in longest x number of items, in [0, 1).
         owners: Whose each item is; all one owner's if None.
         allowance: Padded tokens that an owner's items may use in this batch. The first item is taken in any case.
+        overhead_tokens: What a batch costs beside its tokens, in the time of one padded token.
 
     Returns:
         Indices into `lengths`, longest item first; equal lengths in the order in which they are due.
@@ -39,6 +44,7 @@ def choose_batch(
         while shorter < len(order) and not budget.allows(order[shorter], longest):
             shorter += 1
         count = len(before) + len(after) + 2
+        cost = longest * (count - 1) + overhead_tokens
         # (padded tokens, real tokens, grows to the longer side) of each possible next batch.
         options = []
         if longer >= 0:
@@ -49,7 +55,8 @@ def choose_batch(
         allowed = [
             (padded - tokens, grows_longer, tokens)
             for padded, tokens, grows_longer in options
-            if padded <= max_batch_tokens and padded - tokens <= max_padding * padded
+            if padded <= max_batch_tokens
+            and (padded - tokens <= max_padding * padded or (padded + overhead_tokens) * real < cost * tokens)
         ]
         if not allowed:
             return [*reversed(before), 0, *after]

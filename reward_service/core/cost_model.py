@@ -4,6 +4,7 @@ Least squares with forgetting, kept as weighted sums. They cannot wind up: where
 and `b` cannot be told apart, all the cost is put on the tokens.
 """
 
+import math
 import threading
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ TINY_TOKEN_S = 1e-9
 OVERHEAD_SHARE = 0.1
 """Share of a short batch's time that may go to `b`."""
 
+SURE_ERRORS = 2.0
+"""So many standard errors below its estimate `b` is taken to be where padding is added for its sake."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -29,12 +33,15 @@ class Cost:
         batch_s: b, seconds for a batch.
         padding: Padded tokens for a real one.
         item_tokens: Real tokens of an item, on average.
+        overhead_tokens: b / a, for as many padded tokens a batch could be longer in the time that another one costs
+            beside its tokens; less where it is not sure, 0 where nothing is.
     """
 
     token_s: float = 0.0
     batch_s: float = 0.0
     padding: float = 1.0
     item_tokens: float = 0.0
+    overhead_tokens: float = 0.0
 
     def of_batch(self, padded_tokens: int) -> float:
         """Seconds for one batch."""
@@ -58,30 +65,41 @@ class CostModel:
     def __init__(self) -> None:
         self.cost = Cost()
         self._lock = threading.Lock()
-        self._weight = self._x = self._y = self._xx = self._xy = self._real = self._items = 0.0
+        self._weight = self._squared_weight = self._x = self._y = self._xx = self._xy = self._yy = 0.0
+        self._real = self._items = 0.0
 
     def observe(self, *, items: int, real_tokens: int, padded_tokens: int, duration_s: float) -> None:
         """A batch was run."""
         with self._lock:
             self._weight = self._weight * FORGETTING + 1
+            self._squared_weight = self._squared_weight * FORGETTING**2 + 1
             self._x = self._x * FORGETTING + padded_tokens
             self._y = self._y * FORGETTING + duration_s
             self._xx = self._xx * FORGETTING + padded_tokens**2
             self._xy = self._xy * FORGETTING + padded_tokens * duration_s
+            self._yy = self._yy * FORGETTING + duration_s**2
             self._real = self._real * FORGETTING + real_tokens
             self._items = self._items * FORGETTING + items
-            token_s, batch_s = self._fit()
-            self.cost = Cost(token_s, batch_s, self._x / self._real, self._real / self._items)
+            token_s, batch_s, error_s = self._fit()
+            sure_s = max(0.0, batch_s - SURE_ERRORS * error_s)
+            self.cost = Cost(
+                token_s, batch_s, self._x / self._real, self._real / self._items, overhead_tokens=sure_s / token_s
+            )
 
-    def _fit(self) -> tuple[float, float]:
+    def _fit(self) -> tuple[float, float, float]:
+        """`a`, `b`, and the standard error of `b`."""
         mean_x, mean_y = self._x / self._weight, self._y / self._weight
         mean_xx = self._xx / self._weight
         variance = mean_xx - mean_x**2
         if variance > MIN_SPREAD * mean_xx:
-            token_s = (self._xy / self._weight - mean_x * mean_y) / variance
+            covariance = self._xy / self._weight - mean_x * mean_y
+            token_s = covariance / variance
             batch_s = mean_y - token_s * mean_x
+            batches = self._weight**2 / self._squared_weight  # So many, all of one weight, would tell as much.
+            unexplained = max(0.0, self._yy / self._weight - mean_y**2 - covariance * token_s)
+            error_s = math.sqrt(unexplained / (batches - 2) * mean_xx / variance) if batches > 2 else math.inf
             if token_s > 0 and batch_s >= 0:
-                return token_s, batch_s
+                return token_s, batch_s, error_s
             if token_s <= 0:  # Larger batches take no longer, as on a device that is far from full.
-                return TINY_TOKEN_S, mean_y
-        return max(self._xy / self._xx, TINY_TOKEN_S), 0.0
+                return TINY_TOKEN_S, mean_y, error_s
+        return max(self._xy / self._xx, TINY_TOKEN_S), 0.0, 0.0

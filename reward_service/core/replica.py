@@ -205,6 +205,7 @@ class Replica:
             items=len(entries), real_tokens=real_tokens, padded_tokens=padded_tokens, duration_s=occupied_s
         )
         self._queue.short_batch_tokens = self._cost.cost.short_batch_tokens
+        self._queue.overhead_tokens = self._cost.cost.overhead_tokens
         return _Ran(logits, begin_s, end_s - begin_s, real_tokens, padded_tokens)
 
     def _hand_out(self, entries: Sequence[Entry], ran: "_Ran | Exception | None") -> None:

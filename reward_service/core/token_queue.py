@@ -59,7 +59,8 @@ class TokenQueue(Generic[W]):
         max_items: Items that may wait; see `core.queue_room` for several jobs.
         max_tokens: Real tokens that may wait.
         max_batch_tokens: Padded tokens of one batch: longest item x number of items. A longer item runs alone.
-        max_padding: Share of a batch's tokens that may be padding, in [0, 1).
+        max_padding: Share of a batch's tokens that may be padding, in [0, 1); more where that costs less than another
+            batch.
         policies: Weights and bounds of the jobs; all alike if None.
         clock: Seconds; the clock that deadlines are told by.
     """
@@ -76,6 +77,8 @@ class TokenQueue(Generic[W]):
     ) -> None:
         self.short_batch_tokens: int | None = None
         """Bound on a batch's padded tokens while jobs contend; set by what has measured the backend."""
+        self.overhead_tokens = 0.0
+        """What a batch costs beside its tokens, in the time of one; set by the same."""
         self._max_batch_tokens = max_batch_tokens
         self._max_padding = max_padding
         self._clock = clock
@@ -232,6 +235,7 @@ class TokenQueue(Generic[W]):
                 self._max_padding,
                 [entry.job for entry in window] if len(due) > 1 else None,
                 lambda job: self._fair.allowance(job, least, bound),
+                self.overhead_tokens,
             )
             batch = [window[index] for index in chosen]
             for job, items in Counter(entry.job for entry in batch).items():

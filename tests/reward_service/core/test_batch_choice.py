@@ -25,6 +25,16 @@ def test_padding_is_bounded() -> None:
     assert choose_batch([10, 90], 1000, 0.5) == [1, 0]
 
 
+def test_padding_that_costs_less_than_another_batch_is_taken() -> None:
+    # 10 tokens in the time of 10 + o, or 18 in that of 20 + o: the less a token from o > 2.5 on.
+    assert choose_batch([10, 8], 1000, 0.0, overhead_tokens=2.0) == [0]
+    assert choose_batch([10, 8], 1000, 0.0, overhead_tokens=3.0) == [0, 1]
+    # 8 in 8 + o, or 18 in 20 + o: from o > 1.6 on.
+    assert choose_batch([8, 10], 1000, 0.0, overhead_tokens=1.5) == [0]
+    assert choose_batch([8, 10], 1000, 0.0, overhead_tokens=1.7) == [1, 0]
+    assert choose_batch([10, 8], 19, 0.0, overhead_tokens=1e9) == [0], "the budget holds all the same"
+
+
 def test_equal_lengths_run_in_order_of_arrival() -> None:
     assert choose_batch([7] * 6, 7 * 4, 0.0) == [0, 1, 2, 3]
 

@@ -1,8 +1,9 @@
 import random
 
 import pytest
+from scipy.stats import linregress
 
-from reward_service.core.cost_model import CostModel
+from reward_service.core.cost_model import SURE_ERRORS, CostModel
 
 A_S, B_S = 2e-4, 5e-3
 
@@ -68,6 +69,29 @@ def test_a_device_that_is_not_full_costs_batches_only() -> None:
     cost = taught(sizes(20), a_s=0.0).cost
     assert cost.of_batch(1) == pytest.approx(B_S, rel=1e-3)
     assert cost.of_batch(2000) == pytest.approx(B_S, rel=1e-3)
+
+
+def test_what_a_batch_costs_is_told_in_tokens() -> None:
+    assert taught(sizes(20)).cost.overhead_tokens == pytest.approx(25.0)  # 5 ms / 0.2 ms
+    assert taught(sizes(20), b_s=0.0).cost.overhead_tokens == pytest.approx(0.0, abs=1e-3)
+
+
+def test_of_what_a_batch_costs_only_the_sure_part_counts() -> None:
+    assert taught([1000] * 10).cost.overhead_tokens == 0.0, "all of one size"
+    assert taught([1000, 20]).cost.overhead_tokens == 0.0, "a line goes through any two points"
+    assert taught(sizes(200), noise=0.5).cost.overhead_tokens == 0.0, "100 ms of noise hide 5 ms"
+    assert 0.0 < taught(sizes(200), b_s=0.1, noise=0.05).cost.overhead_tokens < 0.1 / A_S
+
+
+def test_the_error_is_that_of_the_textbook() -> None:
+    x, y = [100, 200, 400, 700], [0.031, 0.052, 0.085, 0.149]
+    model = CostModel()
+    for size, duration_s in zip(x, y, strict=True):
+        model.observe(items=1, real_tokens=size, padded_tokens=size, duration_s=duration_s)
+    found = linregress(x, y)
+    # The few batches hardly differ in weight.
+    sure_s = found.intercept - SURE_ERRORS * found.intercept_stderr
+    assert model.cost.overhead_tokens == pytest.approx(sure_s / found.slope, rel=0.1)
 
 
 def test_a_short_batch_spends_a_tenth_on_itself() -> None:

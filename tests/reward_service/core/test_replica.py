@@ -146,6 +146,17 @@ def test_a_broken_replica_gives_back_what_it_has_not_begun(rigs: list[Rig]) -> N
     assert len(rig.sizes) == 1
 
 
+def test_the_queue_is_told_what_a_batch_costs_beside_its_tokens(rigs: list[Rig]) -> None:
+    rigs.append(rig := Rig())
+    for tokens in (100, 300, 200, 500, 400) * 8:
+        rig.cost.observe(items=1, real_tokens=tokens, padded_tokens=tokens, duration_s=10.0 + 0.1 * tokens)
+    _, done = rig.put("a")
+    rig.replica.start()
+    rig.go_on()
+    assert done.wait(TIMEOUT_S)
+    assert rig.queue.overhead_tokens == rig.cost.cost.overhead_tokens > 0
+
+
 def test_the_cost_is_learned_and_told_by_job(rigs: list[Rig]) -> None:
     rigs.append(rig := Rig())
     submission, done = rig.put("a")

@@ -27,12 +27,13 @@ def make_queue(
     max_batch_tokens: int = 100,
     clock: float = 0.0,
     policies: JobPolicies | None = None,
+    max_padding: float = 0.5,
 ) -> TokenQueue[Item]:
     return TokenQueue(
         max_items=max_items,
         max_tokens=max_tokens,
         max_batch_tokens=max_batch_tokens,
-        max_padding=0.5,
+        max_padding=max_padding,
         policies=policies,
         clock=lambda: clock,
     )
@@ -158,6 +159,14 @@ def test_batches_are_short_while_jobs_contend() -> None:
     queue.put([Item(10, job="b")])
     # b goes alone: a has had its share for long. b may come again soon, so batches stay short.
     assert [len(queue.take()) for _ in range(3)] == [1, 2, 2]
+
+
+def test_batches_are_padded_where_a_further_one_costs_more() -> None:
+    queue = make_queue(max_padding=0.0)
+    for overhead_tokens, sizes in ((0.0, [1, 1]), (100.0, [2])):
+        queue.overhead_tokens = overhead_tokens
+        queue.put([Item(10), Item(8)])
+        assert [len(queue.take()) for _ in sizes] == sizes
 
 
 def test_a_job_has_its_own_bound() -> None:
