@@ -1,62 +1,20 @@
+"""How the client splits a call into requests, what they say, and its other endpoints and settings."""
+
 import asyncio
-import random
 import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from reward_proto import ErrorCode, Granularity, ItemResult, ModelScore, ScoreItem
-from rl_client.api import (
-    ApiConnectionError,
-    ApiTimeoutError,
-    AsyncRewardClient,
-    Pin,
-    ReplyError,
-    RetryPolicy,
-    RewardClient,
-)
-from rl_client.api.errors import OverloadedError, TooLongError, UnauthenticatedError, UnknownModelError
-from rl_client.api.testing import FakeModel, FakeRewardService
-
-URL = "http://reward"
-ITEMS = [ScoreItem(id=f"q{n}", response="Good. " * (n % 3) + "bad " * n) for n in range(7)]
-
-Score = Callable[..., list[ItemResult]]
-
-
-def sync_score(
-    service: FakeRewardService, items: list[ScoreItem], models: Any = None, **settings: Any
-) -> list[ItemResult]:
-    with RewardClient(URL, transport=service.transport, **settings) as client:
-        return client.score(items, models)
-
-
-def async_score(
-    service: FakeRewardService, items: list[ScoreItem], models: Any = None, **settings: Any
-) -> list[ItemResult]:
-    async def run() -> list[ItemResult]:
-        async with AsyncRewardClient(URL, transport=service.transport, **settings) as client:
-            return await client.score(items, models)
-
-    return asyncio.run(run())
-
-
-both = pytest.mark.parametrize("score", [sync_score, async_score])
-
-
-def sequence(result: ItemResult, model: str) -> float | None:
-    return result.scores[model].sequence_score
-
-
-def codes(results: list[ItemResult], model: str) -> list[ErrorCode | None]:
-    scores: list[ModelScore] = [result.scores[model] for result in results]
-    return [score.error.code if score.error else None for score in scores]
+from reward_proto import ErrorCode, Granularity, ScoreItem
+from rl_client.api import AsyncRewardClient, RetryPolicy, RewardClient
+from rl_client.api.errors import TooLongError, UnknownModelError
+from rl_client.api.testing import FakeRewardService
+from tests.rl_client.api.both_clients import ITEMS, URL, Score, both, sequence
 
 
 @both
@@ -102,150 +60,6 @@ def test_what_the_service_is_told(score: Score, service: FakeRewardService) -> N
     assert len(headers["x-request-id"]) == 32
 
 
-@both
-def test_failures_of_whole_requests_are_survived(score: Score, service: FakeRewardService, quick: RetryPolicy) -> None:
-    expected = score(service, ITEMS)
-    service.fail_next(ErrorCode.OVERLOADED, httpx.ConnectError("refused"), httpx.Response(502, text="<html>"))
-    assert score(service, ITEMS, retry=quick) == expected
-
-
-@both
-def test_a_final_error_is_raised_and_nothing_is_retried(score: Score, service: FakeRewardService) -> None:
-    service.fail_next(ErrorCode.TOO_LONG)
-    with pytest.raises(TooLongError):
-        score(service, ITEMS)
-    assert len(service.headers) == 1
-
-
-@both
-def test_the_last_failure_is_raised_when_the_budget_is_spent(score: Score, service: FakeRewardService) -> None:
-    service.fail_next(*[ErrorCode.OVERLOADED] * 1000)
-    policy = RetryPolicy(retry_for_s=0.05, initial_delay_s=0.01, max_delay_s=0.01)
-    with pytest.raises(OverloadedError):
-        score(service, ITEMS, retry=policy)
-    assert len(service.headers) > 1
-
-
-@both
-def test_only_the_scores_that_failed_are_asked_again(
-    score: Score, service: FakeRewardService, quick: RetryPolicy
-) -> None:
-    expected = score(service, ITEMS)
-    service.requests.clear()
-    service.fail_scores("relevance", ErrorCode.OVERLOADED, item_id="q2", times=2)
-    service.fail_scores("completeness", ErrorCode.DEADLINE_EXCEEDED, item_id="q5")
-    assert score(service, ITEMS, retry=quick) == expected
-    asked = [([item.id for item in request.items], request.models) for request in service.requests]
-    assert asked == [
-        ([item.id for item in ITEMS], None),
-        (["q2"], ["relevance"]),
-        (["q2"], ["relevance"]),
-        (["q5"], ["completeness"]),
-    ]
-
-
-@both
-def test_a_score_that_stays_failed_keeps_its_error(
-    score: Score, service: FakeRewardService, quick: RetryPolicy
-) -> None:
-    service.fail_scores("relevance", ErrorCode.MISSING_FIELD, item_id="q1")
-    service.fail_scores("relevance", ErrorCode.MODEL_FAILED, item_id="q3", times=1000)
-    results = score(service, ITEMS, retry=quick)
-    expected = [None, ErrorCode.MISSING_FIELD, None, ErrorCode.MODEL_FAILED, None, None, None]
-    assert codes(results, "relevance") == expected
-    assert codes(results, "completeness") == [None] * 7
-    for result, code in zip(results, expected, strict=True):
-        assert (sequence(result, "relevance") is None) == (code is not None or result.id == "q0")
-    # Asked once, and twice more for the model that fails; the missing field is final.
-    assert [[item.id for item in request.items] for request in service.requests[1:]] == [["q3"], ["q3"]]
-
-
-@both
-def test_what_becomes_of_a_score_asked_again_stays_in_its_place(
-    score: Score, service: FakeRewardService, quick: RetryPolicy
-) -> None:
-    """The service refuses a request whole when all its scores fail alike; the scores that are here already stand."""
-    service.fail_scores("relevance", ErrorCode.DEADLINE_EXCEEDED, item_id="q2")
-    service.fail_scores("relevance", ErrorCode.TOO_LONG, item_id="q2")
-    results = score(service, ITEMS, retry=quick)
-    expected = [None, None, ErrorCode.TOO_LONG, None, None, None, None]
-    assert codes(results, "relevance") == expected
-    assert codes(results, "completeness") == [None] * 7
-
-
-@both
-def test_a_score_that_was_given_up_is_not_asked_for_before_its_retry_after(
-    score: Score, service: FakeRewardService
-) -> None:
-    service.retry_after_s = 40.0
-    service.fail_scores("relevance", ErrorCode.OVERLOADED, item_id="q2", times=1000)
-    results = score(service, ITEMS, retry=RetryPolicy(retry_for_s=30.0, initial_delay_s=0.001))
-    assert codes(results, "relevance")[2] is ErrorCode.OVERLOADED
-    assert len(service.requests) == 2
-
-
-@both
-def test_an_error_of_the_whole_request_is_raised_also_when_asking_again(
-    score: Score, service: FakeRewardService, quick: RetryPolicy
-) -> None:
-    service.fail_scores("relevance", ErrorCode.OVERLOADED, item_id="q2")
-    handler, asked = service.transport.handler, []
-
-    def expire(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        if len(asked) == 2:
-            service.fail_next(ErrorCode.UNAUTHENTICATED)
-        return handler(request)
-
-    service.transport = httpx.MockTransport(expire)
-    with pytest.raises(UnauthenticatedError):
-        score(service, ITEMS, retry=quick)
-
-
-@both
-def test_other_scores_are_asked_again_after_a_model_is_given_up(
-    score: Score, service: FakeRewardService, quick: RetryPolicy
-) -> None:
-    service.fail_scores("relevance", ErrorCode.MODEL_FAILED, item_id="q2", times=1000)
-    service.fail_scores("completeness", ErrorCode.OVERLOADED, item_id="q2", times=6)
-    service.fail_scores("completeness", ErrorCode.OVERLOADED, item_id="q3", times=6)
-    results = score(service, ITEMS, retry=quick)
-    assert codes(results, "relevance") == [None, None, ErrorCode.MODEL_FAILED, None, None, None, None]
-    assert codes(results, "completeness") == [None] * 7
-
-
-@both
-def test_an_overloaded_score_keeps_its_error_when_the_budget_is_spent(score: Score, service: FakeRewardService) -> None:
-    service.fail_scores("relevance", ErrorCode.OVERLOADED, times=10_000)
-    results = score(service, ITEMS[:2], retry=RetryPolicy(retry_for_s=0.05, initial_delay_s=0.01, max_delay_s=0.01))
-    assert codes(results, "relevance") == [ErrorCode.OVERLOADED] * 2
-    assert len(service.requests) > 1
-
-
-@both
-def test_pins_are_asked_for_and_checked(score: Score, service: FakeRewardService) -> None:
-    pins = {"completeness": Pin("bbbbbbbbbbbb", "fake-fp32")}
-    results = score(service, ITEMS[:1], pins=pins)
-    assert service.requests[0].models == ["completeness@bbbbbbbbbbbb"]
-    assert list(results[0].scores) == ["completeness"]
-    with pytest.raises(ReplyError, match="pinned is other"):
-        score(service, ITEMS[:1], pins={"completeness": ("bbbbbbbbbbbb", "other")})
-    with pytest.raises(UnknownModelError):
-        score(service, ITEMS[:1], pins={"completeness": ("cccccccccccc", "fake-fp32")})
-
-
-def test_a_model_that_changes_in_mid_run_is_an_error(service: FakeRewardService) -> None:
-    with RewardClient(URL, transport=service.transport) as client:
-        assert client.pin(["completeness"]) == {"completeness": ("bbbbbbbbbbbb", "fake-fp32")}
-        client.score(ITEMS, ["completeness"])
-        service.models["completeness"] = FakeModel("completeness", score=len, version="bbbbbbbbbbbb", runtime="int8")
-        with pytest.raises(ReplyError, match="scored on int8, pinned is fake-fp32"):
-            client.score(ITEMS, ["completeness"])
-        service.models["completeness"] = FakeModel("completeness", score=len, version="dddddddddddd")
-        with pytest.raises(UnknownModelError):
-            client.score(ITEMS, ["completeness"])
-
-
 def test_the_other_endpoints(service: FakeRewardService) -> None:
     async def ask() -> list[Any]:
         async with AsyncRewardClient(URL, transport=service.transport) as client:
@@ -289,20 +103,6 @@ def test_ready_asks_once() -> None:
     with RewardClient(URL, transport=httpx.MockTransport(refuse)) as client:
         assert client.ready() is False
     assert len(asked) == 1
-
-
-def test_a_service_that_cannot_be_reached_is_named_without_its_password(quick: RetryPolicy) -> None:
-    def refuse(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused")
-
-    transport = httpx.MockTransport(refuse)
-    named = r"GET http://rewards\.example:81/base/v1/models \(request"
-    with (
-        RewardClient("http://me:secret@rewards.example:81/base", transport=transport, retry=quick) as client,
-        pytest.raises(ApiConnectionError, match=named) as caught,
-    ):
-        client.models()
-    assert "secret" not in str(caught.value)
 
 
 def test_latencies_are_kept_until_taken(service: FakeRewardService, quick: RetryPolicy) -> None:
@@ -389,72 +189,6 @@ def test_a_base_url_with_a_path_keeps_it(service: FakeRewardService) -> None:
     assert seen == ["/rewards/readyz"] * 2
 
 
-def test_the_jitter_comes_from_the_given_generator() -> None:
-    class Counting(random.Random):
-        draws = 0
-
-        def uniform(self, a: float, b: float) -> float:
-            self.draws += 1
-            return 0.0
-
-    rng = Counting()
-    service = FakeRewardService([FakeModel("m", score=len)])
-    service.fail_next(httpx.ConnectError("x"), httpx.ConnectError("x"))
-    sync_score(service, ITEMS[:1], rng=rng)
-    assert rng.draws == 2
-
-
-def test_a_reply_that_drips_in_is_stopped() -> None:
-    class Drip(httpx.SyncByteStream):
-        def __iter__(self) -> Any:
-            while True:
-                time.sleep(0.02)
-                yield b" "
-
-    class DripTransport(httpx.BaseTransport):
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            return httpx.Response(200, stream=Drip())
-
-    with (
-        RewardClient(URL, transport=DripTransport(), timeout_s=0.1, retry=RetryPolicy(retry_for_s=0.0)) as client,
-        pytest.raises(ApiTimeoutError, match=r"not whole within 0\.1 s"),
-    ):
-        client.score(ITEMS[:1])
-
-
-@pytest.mark.parametrize("in_header", [False, True])
-def test_the_answer_to_an_earlier_request_is_none_to_this_one(service: FakeRewardService, in_header: bool) -> None:
-    """A server that answered the first request twice: ids, spans and version would all fit."""
-    replies: list[httpx.Response] = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        reply = service.transport.handle_request(request)
-        if in_header:
-            reply.headers["X-Request-Id"] = request.headers["X-Request-Id"]
-        replies.append(reply)
-        return replies[0] if len(replies) == 2 else reply
-
-    first, second = (ScoreItem(id="a", response=text) for text in ("a bad one", "a new one"))
-    patient = RetryPolicy(initial_delay_s=0.001)
-    with RewardClient(URL, transport=httpx.MockTransport(answer), retry=patient) as client:
-        assert sequence(client.score([first])[0], "relevance") == 0.25
-        if in_header:  # its connection is closed and the request sent anew
-            assert sequence(client.score([second])[0], "relevance") == 0.75
-            return
-        with pytest.raises(ReplyError, match="the reply is that of the request"):
-            client.score([second])
-
-
-def test_an_id_that_a_proxy_puts_in_is_no_fault(service: FakeRewardService) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
-        reply = service.transport.handle_request(request)
-        content = reply.read().replace(request.headers["X-Request-Id"].encode(), b"of-the-proxy")
-        return httpx.Response(200, content=content, headers={"X-Request-Id": "of-the-proxy"})
-
-    with RewardClient(URL, transport=httpx.MockTransport(answer)) as client:
-        assert sequence(client.score(ITEMS[:1])[0], "completeness") == len(ITEMS[0].response)
-
-
 def test_it_imports_and_scores_without_torch() -> None:
     script = """
         import sys
@@ -469,13 +203,6 @@ def test_it_imports_and_scores_without_torch() -> None:
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("0.5\n", "")
-
-
-def test_a_connection_error_is_one_of_ours() -> None:
-    service = FakeRewardService([FakeModel("m", score=len)])
-    service.fail_next(httpx.ConnectError("refused"))
-    with pytest.raises(ApiConnectionError, match="refused"):
-        sync_score(service, ITEMS[:1], retry=RetryPolicy(retry_for_s=0.0))
 
 
 @pytest.mark.parametrize("is_async", [False, True])
