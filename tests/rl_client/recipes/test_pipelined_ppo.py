@@ -6,25 +6,16 @@ import threading
 import httpx
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from rl_client.api import ApiConnectionError
 from rl_client.rollout.score_stream import ScoreStream
 from rl_client.training.checkpoint import list_checkpoints
 from rl_client.training.time_table import BESIDE, PHASES
 from tests.rl_client.killed import KilledError, die
+from tests.rl_client.recipes.whole_runs import assert_same_run
 
 TIMEOUT_S = 60.0
 STALE = {"pipeline": {"staleness": 1}, "ppo__steps": 4}
-
-
-def weights(config) -> dict:
-    return load_file(config.output / "policy" / "model.safetensors")
-
-
-def assert_same_run(found, expected, read_metrics) -> None:
-    assert read_metrics(found.output) == read_metrics(expected.output)
-    assert all(torch.equal(tensor, weights(expected)[name]) for name, tensor in weights(found).items())
 
 
 @pytest.mark.parametrize("staleness", [0, 1])

@@ -10,6 +10,14 @@ from safetensors.torch import load_file
 from rl_client.recipes.train_sft import train_sft
 from rl_client.training.models import load_policy
 from tests.rl_client.killed import KilledError
+from tests.rl_client.recipes.whole_runs import (
+    ADAPTER,
+    LEANEST,
+    assert_reward_improves,
+    assert_same_run,
+    policy_weights,
+    use_other_chance,
+)
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
 
@@ -26,31 +34,16 @@ def deterministic():
     torch.use_deterministic_algorithms(False)
 
 
-def use_other_chance() -> None:
-    """As in a new process."""
-    torch.manual_seed(99)
-
-
-def policy_weights(config) -> dict:
-    return load_file(config.output / "policy" / "model.safetensors")
-
-
 OPTIONS = {
     "fp32": {},
     "bf16": {"precision": "bf16"},
     "recomputed": {"gradient_checkpointing": True, "precision": "bf16"},
     "compiled": {"compile": True},
     "compiled_recomputed_bf16": {"compile": True, "gradient_checkpointing": True, "precision": "bf16"},
-    "adapter": {"lora": {"rank": 2, "alpha": 4}},
+    "adapter": ADAPTER,
     "shared_trunk": {"value_trunk": "shared"},
     "stale": {"pipeline": {"staleness": 1}, "precision": "bf16"},
-    "all": {
-        "lora": {"rank": 2, "alpha": 4},
-        "value_trunk": "shared",
-        "gradient_checkpointing": True,
-        "precision": "bf16",
-        "pipeline": {"staleness": 1},
-    },
+    "all": {**LEANEST, "pipeline": {"staleness": 1}},
 }
 
 
@@ -77,20 +70,13 @@ def test_each_option_trains(run, train_config, policy_dir, llama_dir, read_metri
 
 
 def test_the_reward_improves(run, train_config, read_metrics):
-    config = train_config(
-        "a", device=DEVICE, ppo__steps=25, ppo__learning_rate=1e-2, ppo__value_warmup_steps=0,
-        generation__samples_per_prompt=8, ppo__minibatch_size=32, ppo__microbatch_size=None,
-        ppo__kl_coefficient=0.01, ppo__schedule="constant",
-    )  # fmt: skip
-    run(config)
-    returns = [line["return"] for line in read_metrics(config.output)]
-    assert sum(returns[-5:]) / 5 > sum(returns[:5]) / 5 + 0.3
+    assert_reward_improves(run, train_config, read_metrics, device=DEVICE)
 
 
 RESUMED = {
     "t5": {},
     "t5_bf16_stale": {"precision": "bf16", "pipeline": {"staleness": 1}},
-    "llama_adapter": {"lora": {"rank": 2, "alpha": 4}, "gradient_checkpointing": True},
+    "llama_adapter": {**ADAPTER, "gradient_checkpointing": True},
 }
 
 
@@ -109,9 +95,7 @@ def test_a_killed_run_resumes_bit_for_bit_by_deterministic_algorithms(
         run(killed)
     use_other_chance()
     assert run(killed, resume=True)
-    assert read_metrics(killed.output) == read_metrics(unbroken.output)
-    expected = policy_weights(unbroken)
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in policy_weights(killed).items())
+    assert_same_run(killed, unbroken, read_metrics)
 
 
 def test_a_run_of_the_cpu_goes_on_on_the_device(run, train_config, kill_after, read_metrics):
@@ -136,6 +120,4 @@ def test_killed_fine_tuning_with_dropout_resumes_bit_for_bit(sft_config, read_me
         train_sft(killed, resume=False)
     use_other_chance()
     assert train_sft(killed, resume=True)
-    assert read_metrics(killed.output) == read_metrics(unbroken.output)
-    expected = policy_weights(unbroken)
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in policy_weights(killed).items())
+    assert_same_run(killed, unbroken, read_metrics)
