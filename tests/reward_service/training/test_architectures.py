@@ -7,25 +7,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import torch
 import transformers
 from prometheus_client import CollectorRegistry
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from reward_proto import ScoreReply
 from reward_proto.models import ModelKind
-from reward_proto.score import Granularity
 from reward_service.backends.torch_backend import TorchBackend
 from reward_service.config import Batching, Limits, ModelSettings, load_settings
 from reward_service.core.encode import InputEncoder
 from reward_service.core.scorer import Scorer
 from reward_service.core.segment import segment_text
 from reward_service.domain import Readout, TextItem
-from reward_service.registry.describe import describe
 from reward_service.registry.store import Store
 from reward_service.serve import load_source
 from reward_service.training.config import TrainConfig
@@ -34,98 +30,16 @@ from reward_service.training.scoring import score_all
 from reward_service.training.train import train_models
 from reward_service.web.app import create_app
 from reward_service.web.metrics import Metrics
-
-TOLERANCE = 1e-5
-MAX_TOKENS = 96
-WORDS = ["question", ":", "context", "answer", "what", "colour", "is", "the", "?", ".", ",", "thing", "it", "of"]
-WORDS += ["nobody", "knows", "much", "about", "that", "here"]
-COLOURS = ["red", "blue", "green", "amber"]
-ENCODER_MARKS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-SIZES = {
-    "vocab_size": 48,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "initializer_range": 0.2,
-}
-MARK_IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """How one is made small.
-
-    Attributes:
-        config: Of its smallest model. Windows are shorter than the texts, so that they matter.
-        marks: Special tokens; an encoder's tokenizer puts the last two around a text, a decoder's the first before it.
-        begins: Whether a decoder's tokenizer does so.
-    """
-
-    config: Any
-    marks: tuple[str, ...] = tuple(ENCODER_MARKS)
-    begins: bool = True
-
-    @property
-    def is_decoder(self) -> bool:
-        return self.marks != tuple(ENCODER_MARKS)
-
-
-def architectures() -> dict[str, Architecture]:
-    positions = {"max_position_embeddings": MAX_TOKENS}
-    shifted = {"max_position_embeddings": MAX_TOKENS + 1, "type_vocab_size": 1}  # RoBERTa's start after the pad's id.
-    deberta = {
-        "relative_attention": True,
-        "pos_att_type": ["p2c", "c2p"],
-        "position_buckets": 8,
-        "norm_rel_ebd": "layer_norm",
-        "share_att_key": True,
-        "position_biased_input": False,
-    }
-    modern = {"local_attention": 8, "global_attn_every_n_layers": 2, "cls_token_id": 2, "sep_token_id": 3}
-    grouped = {"num_key_value_heads": 1}
-    llama = {"bos_token_id": 0, "eos_token_id": 1}  # As many of them come, without a token for padding.
-    qwen = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
-    window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
-    llama_marks, qwen_marks = ("<s>", "</s>", "<unk>"), ("<|endoftext|>", "<|im_end|>", "<|im_start|>")
-    return {
-        "bert": Architecture(transformers.BertConfig(**SIZES, **MARK_IDS, **NO_DROPOUT, **positions)),
-        "roberta": Architecture(transformers.RobertaConfig(**SIZES, **MARK_IDS, **NO_DROPOUT, **shifted)),
-        "deberta-v2": Architecture(
-            transformers.DebertaV2Config(**SIZES, **MARK_IDS, **NO_DROPOUT, **positions, **deberta)
-        ),
-        "modernbert": Architecture(transformers.ModernBertConfig(**SIZES, **MARK_IDS, **positions, **modern)),
-        "longformer": Architecture(
-            transformers.LongformerConfig(
-                **SIZES, **MARK_IDS, **NO_DROPOUT, **shifted, attention_window=[8, 16], sep_token_id=3
-            )
-        ),
-        "llama": Architecture(transformers.LlamaConfig(**SIZES, **positions, **grouped, **llama), llama_marks),
-        "qwen2": Architecture(
-            transformers.Qwen2Config(**SIZES, **positions, **grouped, **qwen, **window), qwen_marks, False
-        ),
-        "qwen3": Architecture(
-            transformers.Qwen3Config(**SIZES, **positions, **grouped, **qwen, head_dim=8), qwen_marks, False
-        ),
-    }
-
-
-def make_tokenizer(architecture: Architecture) -> Tokenizer:
-    marks = list(architecture.marks)
-    vocabulary = {word: index for index, word in enumerate([*marks, *WORDS, *COLOURS])}
-    unknown = next((mark for mark in ("[UNK]", "<unk>") if mark in marks), marks[0])
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.add_special_tokens(marks)
-    if not architecture.is_decoder:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-        )
-    elif architecture.begins:
-        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return tokenizer
+from tests.reward_service.training.conftest import COLOURS, WORDS
+from tests.reward_service.training.tiny_architectures import (
+    MAX_TOKENS,
+    SIZES,
+    TOLERANCE,
+    Architecture,
+    architectures,
+    assert_close,
+    make_tokenizer,
+)
 
 
 @dataclass(frozen=True)
@@ -238,12 +152,6 @@ def evaluated(trained: Trained) -> list[list[float]]:
     return numbers
 
 
-def assert_close(got: list[list[float]], expected: list[list[float]]) -> None:
-    assert [len(row) for row in got] == [len(row) for row in expected]
-    for one, two in zip(got, expected, strict=True):
-        assert one == pytest.approx(two, abs=TOLERANCE, rel=0)
-
-
 def test_the_service_gives_what_evaluate_computes(service: Service, trained: Trained) -> None:
     expected = evaluated(trained)
     assert len({tuple(row) for row in expected}) == len(expected), "the models must tell responses apart"
@@ -296,27 +204,3 @@ def test_a_segments_score_knows_its_own_words(trained: Trained) -> None:
         encoded.append(encoder.encode(item, [segment_text(item.response, published.manifest.granularity)]))
     ((one, two),) = score_all(backend, published.manifest.logit_heads, encoded, encoder.pad_id)
     assert abs(one.segments[-1].score - two.segments[-1].score) > TOLERANCE
-
-
-def test_a_decoder_from_elsewhere_without_an_id_for_padding(tmp_path: Path) -> None:
-    """A sequence classifier, which transformers itself runs one text at a time only, without such an id."""
-    architecture = architectures()["llama"]
-    architecture.config.num_labels = 3
-    torch.manual_seed(0)
-    model = transformers.AutoModelForSequenceClassification.from_config(architecture.config)
-    model.save_pretrained(tmp_path / "model")
-    assert json.loads((tmp_path / "model" / "config.json").read_text())["pad_token_id"] is None
-    make_tokenizer(architecture).save(str(tmp_path / "model" / "tokenizer.json"))
-    common = {"kind": ModelKind.SEQUENCE_CLASSIFICATION, "granularity": Granularity.SEQUENCE, "template": "{prompt}"}
-    manifest = describe(tmp_path / "model", name="m", labels=("bad", "so-so", "good"), **common)
-    store = Store(tmp_path / "store")
-    published = store.publish(tmp_path / "model", manifest)
-    assert export(published)[1].parity["m"].label_flips == 0
-    encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
-    items = [TextItem("it", text) for text in ("", "red .", "nobody knows much about that thing here .")]
-    encoded = [encoder.encode(item, [segment_text(item.response, manifest.granularity)]) for item in items]
-    backend = TorchBackend(published.path, manifest.kind, threads=1)
-    (together,) = score_all(backend, manifest.logit_heads, encoded, encoder.pad_id)
-    alone = [score_all(backend, manifest.logit_heads, [item], encoder.pad_id)[0][0] for item in encoded]
-    assert_close([[one.sequence_score or 0.0] for one in alone], [[one.sequence_score or 0.0] for one in together])
-    assert len({one.sequence_score for one in together}) == 3
