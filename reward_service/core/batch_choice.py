@@ -39,7 +39,7 @@ def choose_batch(
     longest = real = lengths[0]
     while True:
         # Whom the budget leaves no room now it leaves none later: the batch only grows.
-        while longer >= 0 and not budget.allows(order[longer], lengths[order[longer]]):
+        while longer >= 0 and not budget.allows_longer(order[longer], lengths[order[longer]]):
             longer -= 1
         while shorter < len(order) and not budget.allows(order[shorter], longest):
             shorter += 1
@@ -86,9 +86,19 @@ class _Budgets:
             self._taken[owner] = self._taken.get(owner, 0) + 1
 
     def allows(self, index: int, longest: int) -> bool:
-        if self._owners is None or self._allowance is None:
+        """Whether an item's owner may have it too."""
+        return self._owners is None or self._allows(self._owners[index], 1, longest)
+
+    def allows_longer(self, index: int, longest: int) -> bool:
+        """The same of an item that makes the others longer: whose they are is charged for that."""
+        if self._owners is None:
             return True
-        owner = self._owners[index]
+        own = self._owners[index]
+        return self._allows(own, 1, longest) and all(self._allows(owner, 0, longest) for owner in self._taken)
+
+    def _allows(self, owner: str, more: int, longest: int) -> bool:
+        if self._allowance is None:
+            return True
         if owner not in self._allowed:
             self._allowed[owner] = self._allowance(owner)
-        return (self._taken.get(owner, 0) + 1) * longest <= self._allowed[owner]
+        return (self._taken.get(owner, 0) + more) * longest <= self._allowed[owner]

@@ -49,11 +49,14 @@ class JobPolicies:
     """
 
     def __init__(self, default: JobPolicy | None = None, jobs: Mapping[str, JobPolicy] = MappingProxyType({})) -> None:
+        self.generation = 0
+        """Tells when they were replaced."""
         self.replace(default or JobPolicy(), jobs)
 
     def replace(self, default: JobPolicy, jobs: Mapping[str, JobPolicy]) -> None:
         """Take others from now on."""
         self._current = (default, dict(jobs))
+        self.generation += 1
 
     def of(self, job: str) -> JobPolicy:
         """The policy of one job."""
@@ -70,19 +73,24 @@ class FairShare:
 
     def __init__(self, policies: JobPolicies) -> None:
         self._policies = policies
+        self._generation = policies.generation
+        self._priorities: dict[str, int] = {}
         self._served: dict[str, float] = {}
         self._waiting: set[str] = set()
         self._floor: dict[int, float] = {}  # by priority: what the least served had when it was last served
 
     def arrive(self, job: str) -> None:
         """A job begins to wait."""
+        self._follow_policies()
         if job not in self._waiting:
-            floor = self._floor.get(self._policies.of(job).priority, 0.0)
-            self._served[job] = max(self._served.get(job, 0.0), floor)
+            priority = self._policies.of(job).priority
+            self._served[job] = max(self._served.get(job, 0.0), self._floor.get(priority, 0.0))
+            self._priorities[job] = priority
             self._waiting.add(job)
 
     def leave(self, job: str) -> None:
         """Nothing of a job waits any more."""
+        self._follow_policies()
         self._waiting.discard(job)
         priority = self._policies.of(job).priority
         if not self._peers(priority):
@@ -93,6 +101,7 @@ class FairShare:
 
     def due(self) -> list[str]:
         """The waiting jobs of the highest priority that waits, the least served first."""
+        self._follow_policies()
         top = max(self._policies.of(job).priority for job in self._waiting)
         return sorted(self._peers(top), key=lambda job: (self._served[job], job))
 
@@ -106,6 +115,7 @@ class FairShare:
 
     def charge(self, job: str, padded_tokens: int) -> None:
         """A job's items are computed with so many padded tokens."""
+        self._follow_policies()
         policy = self._policies.of(job)
         floor = self._floor.get(policy.priority, 0.0)
         self._floor[policy.priority] = max(floor, min(self._served[peer] for peer in self._peers(policy.priority)))
@@ -114,8 +124,20 @@ class FairShare:
     def _peers(self, priority: int) -> list[str]:
         return [job for job in self._waiting if self._policies.of(job).priority == priority]
 
+    def _follow_policies(self) -> None:
+        """Jobs of another priority than before bring along what they owe: each priority counts from its own origin."""
+        if self._generation == self._policies.generation:
+            return
+        self._generation = self._policies.generation
+        for job, before in self._priorities.items():
+            now = self._policies.of(job).priority
+            if now != before:
+                owed = max(0.0, self._served[job] - self._floor.get(before, 0.0))
+                self._served[job] = self._floor.get(now, 0.0) + owed
+                self._priorities[job] = now
+
     def _forget(self) -> None:
         for job in list(self._served):
             floor = self._floor.get(self._policies.of(job).priority, 0.0)
             if job not in self._waiting and self._served[job] <= floor:
-                del self._served[job]
+                del self._served[job], self._priorities[job]

@@ -1,7 +1,8 @@
 """How much may wait in a queue, of one job and of all.
 
 A job that floods the queue must not shut the others out. So while the queue is full, a job that has less than its share
-of the room is still let in, up to twice the room for all jobs together.
+of the room is still let in, up to twice the room for all jobs together. So is one that has nothing there, however small
+its share: what it asks for at once may be more than that, and would else never find room.
 """
 
 from collections import Counter
@@ -76,6 +77,7 @@ class QueueRoom:
                 max_items=self._max_items,
                 max_tokens=self._max_tokens,
             )
+        has_none = not (self._items[job] or self._reserved[job])
         own_items = self._items[job] + self._reserved[job] + items
         if own_bound is not None and own_items > own_bound:
             if items > own_bound:
@@ -83,7 +85,7 @@ class QueueRoom:
             raise RateLimitedError(
                 f"this job may have {own_bound} items waiting", queue_items=self._items[job], max_items=own_bound
             )
-        share = self._share(job)
+        share = 1.0 if has_none else self._share(job)
         total_items = self.items + self._all_reserved + items
         own_tokens = self._tokens[job] + tokens
         if not (

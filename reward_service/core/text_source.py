@@ -176,7 +176,11 @@ class TextSource:
         self._calls.update(tasks)
         for task in tasks:
             task.add_done_callback(self._calls.discard)
-        await asyncio.gather(*tasks)
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for group in groups:  # A call that was cancelled before its first step has not done it.
+                self._leaves_queue(group)
         return SourceOutcome(
             results=tuple((or_late(result),) for result in request.results),
             tokenize_s=request.tokenize_s,

@@ -66,3 +66,11 @@ def test_a_longer_item_is_not_taken_beyond_what_its_owner_is_allowed() -> None:
 
 def test_the_first_item_is_taken_whatever_its_owner_is_allowed() -> None:
     assert choose_batch([10, 10], 100, 0.0, ["a", "a"], lambda owner: 0.0) == [0]
+
+
+def test_nobody_is_charged_beyond_what_it_is_allowed_for_the_length_of_anothers_item() -> None:
+    owners, allowed = ["a", "c", "c", "b"], {"a": 1000.0, "b": 1000.0, "c": 25.0}
+    lengths = [10, 10, 10, 100]
+    assert choose_batch(lengths, 1000, 0.0, owners, allowed.__getitem__, overhead_tokens=1e6) == [0, 1, 2]
+    allowed["c"] = 200.0
+    assert choose_batch(lengths, 1000, 0.0, owners, allowed.__getitem__, overhead_tokens=1e6) == [3, 0, 1, 2]

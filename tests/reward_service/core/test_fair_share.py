@@ -26,7 +26,12 @@ class Item:
 class Simulation:
     """Jobs that always have so many items waiting, on one backend."""
 
-    def __init__(self, policies: JobPolicies | None = None, short_batch_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        policies: JobPolicies | None = None,
+        short_batch_tokens: int | None = None,
+        overhead_tokens: float = 0.0,
+    ) -> None:
         self.now_s = 0.0
         self.queue: TokenQueue[Item] = TokenQueue(
             max_items=100_000,
@@ -37,6 +42,7 @@ class Simulation:
             clock=lambda: self.now_s,
         )
         self.queue.short_batch_tokens = short_batch_tokens
+        self.queue.overhead_tokens = overhead_tokens
         self.used: Counter[str] = Counter()
         self.done: deque[tuple[Item, float]] = deque()
 
@@ -88,6 +94,23 @@ def test_weights_are_shares(seed: int, short: int | None) -> None:
     policies = JobPolicies(jobs={"a": JobPolicy(weight=1), "b": JobPolicy(weight=2), "c": JobPolicy(weight=4)})
     simulation = Simulation(policies, short)
     simulation.run(draws(seed), tokens=400_000)
+    assert list(simulation.shares().values()) == pytest.approx([1 / 7, 2 / 7, 4 / 7], abs=0.01)
+
+
+@pytest.mark.parametrize("overhead", [100.0, 5e3, 1e6])
+def test_nobody_is_ahead_by_more_than_a_batch_however_much_padding_pays(overhead: float) -> None:
+    weights = {"a": 1.0, "b": 2.0, "c": 4.0}
+    policies = JobPolicies(jobs={job: JobPolicy(weight=weight) for job, weight in weights.items()})
+    simulation = Simulation(policies, overhead_tokens=overhead)
+    lengths = draws(0)
+    for job, draw in lengths.items():
+        simulation.put(job, [draw() for _ in range(60)])
+    for _ in range(600):
+        for job, items in Counter(item.job for item in simulation.step()).items():
+            simulation.put(job, [lengths[job]() for _ in range(items)])
+        least = min(simulation.used[job] / weight for job, weight in weights.items())
+        ahead = [simulation.used[job] - least * weight for job, weight in weights.items()]
+        assert max(ahead) <= BATCH_TOKENS + 1e-6
     assert list(simulation.shares().values()) == pytest.approx([1 / 7, 2 / 7, 4 / 7], abs=0.01)
 
 
@@ -182,3 +205,23 @@ def test_policies_can_be_replaced() -> None:
     assert policies.of("any").weight == 2.0
     policies.replace(JobPolicy(), {"a": JobPolicy(weight=3.0)})
     assert (policies.of("any").weight, policies.of("a").weight) == (1.0, 3.0)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 1), (1, 0)])
+def test_a_job_whose_priority_changes_is_neither_behind_nor_ahead_for_long(before: int, after: int) -> None:
+    stays = JobPolicy(priority=before)
+    policies = JobPolicies(JobPolicy(priority=after), {"a": stays, "b": stays})
+    fair = FairShare(policies)
+    for job in "abc":
+        fair.arrive(job)
+    for _ in range(1000):
+        fair.charge("a", 100)
+        fair.charge("b", 100)
+        fair.charge("c", 5)
+    fair.charge("b", 100)
+    policies.replace(JobPolicy(priority=after), {"b": stays})
+    assert fair.due() == (["a", "c"] if after else ["b"])
+    assert abs(fair.served("a") - fair.served("c")) <= 100
+    fair.leave("a")
+    fair.arrive("new")
+    assert fair.served("c") - fair.served("new") <= 5

@@ -31,6 +31,24 @@ def test_shares_follow_the_weights() -> None:
     assert filled(room, "light", 1000) == 75
 
 
+def test_a_job_that_has_nothing_waiting_is_let_in_however_small_its_share() -> None:
+    room = QueueRoom(100, 1000, JobPolicies(jobs={"flood": JobPolicy(weight=100.0)}))
+    filled(room, "flood", 1000, tokens_each=10)
+    room.check("light", 20, 200)
+    room.reserve("light", 20)
+    with pytest.raises(OverloadedError):
+        room.check("light", 1, 0)
+    room.release("light", 20)
+    room.check("light", 20, 200)
+    room.add("light", 20, 200)
+    with pytest.raises(OverloadedError):
+        room.check("light", 1, 1)
+    room.remove("light", 20, 200)
+    room.check("light", 20, 200)
+    with pytest.raises(OverloadedError):
+        room.check("flood", 1, 10)
+
+
 def test_all_together_have_twice_the_room() -> None:
     room = QueueRoom(100, 10**6, JobPolicies())
     for number in range(100):

@@ -1,6 +1,7 @@
 """What waits for a reward that is not an encoder: its turn, its deadline, its end."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 
 from reward_service.errors import DeadlineExceededError, ModelFailedError, OverloadedError, PayloadTooLargeError
@@ -71,6 +72,30 @@ def test_a_caller_that_leaves_cancels_its_calls(make_rig: Callable[..., Rig]) ->
 
     asyncio.run(scenario())
     assert rig.reward.calls == [["hold"], ["Next."]]
+
+
+def test_a_caller_that_leaves_before_its_calls_begin_frees_their_places(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    segmented, has_left = threading.Event(), threading.Event()
+
+    def encoded(model: str, tokenize_s: float, truncated: int) -> None:
+        # On the source's own thread, in the step that begins the calls.
+        segmented.set()
+        assert has_left.wait(TIMEOUT_S)
+
+    rig.telemetry.encoded = encoded  # type: ignore[method-assign]
+
+    async def scenario() -> None:
+        call = asyncio.ensure_future(rig.score("One.", "Two."))
+        await rig.until(segmented.is_set)
+        call.cancel()
+        await asyncio.wait([call])  # The source's loop was told before.
+        has_left.set()
+        await rig.score("Three.")
+
+    asyncio.run(scenario())
+    assert rig.reward.calls == [["Three."]]
+    assert rig.source.queue_items == 0
 
 
 def test_closing_fails_what_is_under_way_instead_of_leaving_it_hanging(make_rig: Callable[..., Rig]) -> None:
