@@ -14,7 +14,7 @@ from demo.world import gold_answer
 
 WEIGHTS = {
     "short": {"relevance": 1.5},
-    "long": {"relevance": 0.5},
+    "long": {"relevance": 0.25},
     "without_relevance": {"relevance": 0.0},
     "without_factuality": {"factuality": 0.0},
     "without_completeness": {"completeness": 0.0},

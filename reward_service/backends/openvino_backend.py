@@ -17,6 +17,10 @@ import openvino  # noqa: E402
 
 DEVICE = "CPU"
 
+LENGTH_STEP = 8
+"""Lengths are rounded up to a multiple of it. Compiled code is kept for each shape that was seen, some 0.2 MB of it for
+MiniLM, so that memory would grow with each further pair of length and batch size."""
+
 QUANTIZED_GROUP = 128
 """Neighbouring activations of one token that share a scale in int8. It divides the width of every common encoder."""
 
@@ -29,14 +33,26 @@ class OpenVinoBackend:
             8-bit weights.
         threads: Threads of one inference; at least 1.
         precision: `fp32`, `bf16`, or `int8`: 8-bit products, the rest in bf16 where the CPU can and in fp32 elsewhere.
+        pad_id: The tokenizer's padding, with which lengths are rounded up; they are left as they are where it is None.
+        max_tokens: The model's longest input, which no length is rounded above; no limit if None.
 
     Raises:
         ValueError: An unknown precision, or bf16 on a CPU that lacks it: OpenVINO would silently compute in fp32.
         RuntimeError: OpenVINO cannot read or compile the graph.
     """
 
-    def __init__(self, path: Path, *, threads: int, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int,
+        precision: str = "fp32",
+        pad_id: int | None = None,
+        max_tokens: int | None = None,
+    ) -> None:
         self.runtime = f"openvino-{precision}"
+        self._pad_id = pad_id
+        self._max_tokens = max_tokens
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
@@ -54,17 +70,28 @@ class OpenVinoBackend:
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
         """Compute logits; see `core.backend.Backend`."""
-        feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        rounded = self._rounded(batch)
         try:
-            self._request.infer(feed)
+            self._request.infer({"input_ids": rounded.input_ids, "attention_mask": rounded.attention_mask})
         except RuntimeError as error:
             raise ModelFailedError(f"openvino failed on a batch of {batch.input_ids.shape}") from error
         # The tensor is the request's own memory, which the next batch overwrites.
         logits = np.array(self._request.get_tensor(OUTPUT).data, dtype=np.float32)
-        if logits.shape[: logits.ndim - 1] != batch.input_ids.shape[: logits.ndim - 1]:
+        if logits.shape[: logits.ndim - 1] != rounded.input_ids.shape[: logits.ndim - 1]:
             # It raises nothing on an input that is longer than the model's positions.
             raise ModelFailedError(f"openvino gave logits {logits.shape} for a batch of {batch.input_ids.shape}")
-        return logits
+        return logits if logits.ndim == 2 else logits[:, : batch.input_ids.shape[1]]
+
+    def _rounded(self, batch: Batch) -> Batch:
+        """The batch at the next length that is a multiple of `LENGTH_STEP`."""
+        length = batch.input_ids.shape[1]
+        more = -length % LENGTH_STEP
+        if self._max_tokens is not None:
+            more = max(0, min(more, self._max_tokens - length))
+        if self._pad_id is None or not more:
+            return batch
+        room = ((0, 0), (0, more))
+        return Batch(np.pad(batch.input_ids, room, constant_values=self._pad_id), np.pad(batch.attention_mask, room))
 
     def close(self) -> None:
         """Free the compiled model."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from reward_service.config import Batching, ModelSettings, Precision, Runtime
 from reward_service.core.backend import Backend
+from reward_service.core.encode import InputEncoder
 from reward_service.errors import ParityError, StoreError
 from reward_service.registry.exports import ONNX_FILE, REFERENCE_FILE, ExportRecord, read_reference
 from reward_service.registry.store import Published
@@ -140,4 +141,6 @@ def open_runtime(
 
     if device != "cpu":
         raise ValueError(f"openvino computes on the CPU, not on {device}")
-    return OpenVinoBackend(path, threads=threads, precision=precision)
+    manifest = published.manifest
+    pad_id = InputEncoder(published.load_tokenizer(), manifest.input_spec).pad_id
+    return OpenVinoBackend(path, threads=threads, precision=precision, pad_id=pad_id, max_tokens=manifest.max_tokens)

@@ -41,7 +41,7 @@ def test_qa_settings(tmp_path: Path) -> None:
     base = yaml.safe_load((tmp_path / "configs" / "fine_grained.yaml").read_text())
     expected = {
         "short": DEMO | {"relevance": 1.5},
-        "long": DEMO | {"relevance": 0.5},
+        "long": DEMO | {"relevance": 0.25},
         **{f"without_{left}": {name: w for name, w in DEMO.items() if name != left} for left in DEMO},
     }
     assert set(expected) == set(WEIGHTS)

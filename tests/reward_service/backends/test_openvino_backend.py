@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +41,26 @@ def test_a_batchs_logits_outlive_the_next_batch(published: Published) -> None:
     kept = first.copy()
     backend.infer(Batch(IDS[::-1].copy(), BATCH.attention_mask[::-1].copy()))
     np.testing.assert_array_equal(first, kept)
+
+
+def test_lengths_are_rounded_up_and_no_score_is_another(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = OpenVinoBackend(published.onnx_path(), threads=1)
+    batches = [Batch(ids := np.full((2, length), 50, dtype=np.int64), np.ones_like(ids)) for length in (1, 7, 8, 9)]
+    expected = [reference.infer(batch) for batch in batches]
+    backend = OpenVinoBackend(published.onnx_path(), threads=1, pad_id=0, max_tokens=9)
+    lengths = []
+    infer = openvino_backend.openvino.InferRequest.infer
+
+    def spy(request: Any, feed: dict[str, np.ndarray]) -> Any:
+        lengths.append(feed["input_ids"].shape[1])
+        return infer(request, feed)
+
+    monkeypatch.setattr(openvino_backend.openvino.InferRequest, "infer", spy)
+    for batch, logits in zip(batches, expected, strict=True):
+        found = backend.infer(batch)
+        assert found.shape == logits.shape
+        np.testing.assert_allclose(found, logits, atol=1e-5)
+    assert lengths == [8, 8, 8, 9], "and never over the model's positions"
 
 
 @pytest.mark.skipif(not HAS_BF16, reason="needs a CPU with bf16 instructions")
