@@ -112,12 +112,47 @@ def test_an_initial_before_wide_white_space_does_not_break_the_segmenter(blank: 
     assert "".join("".join(pieces(text, Granularity.SENTENCE)).split()) == "HeisB.Smithofthehills."
 
 
-@pytest.mark.parametrize("unit", ["This is a sentence, ok then. ", "a", "🎉 x. ", '"', "a\n\n", ", ", "Dr. ", "\n"])
+@pytest.mark.parametrize(
+    ("unit", "chars"),
+    [
+        ("This is a sentence, ok then. ", 50_000),
+        ("a", 50_000),
+        ("🎉 x. ", 15_000),
+        ('"', 30_000),
+        ("a\n\n", 50_000),
+        (", ", 40_000),
+        ("Dr. ", 50_000),
+        ("\n", 50_000),
+    ],
+)
 @pytest.mark.parametrize("granularity", Granularity)
-def test_fifty_thousand_characters(unit: str, granularity: Granularity) -> None:
-    text = (unit * 50_000)[:50_000]
+def test_long_texts(unit: str, chars: int, granularity: Granularity) -> None:
+    text = (unit * chars)[:chars]
     covered = sum(len("".join(text[span.start : span.end].split())) for span in segment_text(text, granularity))
     assert covered == len("".join(text.split()))
+
+
+@pytest.mark.parametrize("granularity", [Granularity.SENTENCE, Granularity.SUB_SENTENCE])
+@pytest.mark.parametrize("unit", ["你好。", "“é. ", "🎉!"])
+def test_a_paragraph_that_would_take_minutes_is_refused(unit: str, granularity: Granularity) -> None:
+    text = (unit * 30_000)[:30_000]
+    with pytest.raises(InvalidRequestError, match="30000 characters"):
+        segment_text(text, granularity)
+    for start in range(0, 30_000, 1000):  # Each paragraph begins anew.
+        text = text[: start + 998] + "\n\n" + text[start + 1000 :]
+    assert segment_text(text, granularity)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    parts=st.lists(TEXTS | st.sampled_from(["", "\n", "He said “stop.", "Now.” (So", "it is.) Yes.", "[1", "2]. No."]))
+)
+def test_a_text_in_blocks_of_paragraphs_is_divided_as_in_one_piece(parts: list[str]) -> None:
+    text = "\n\n".join(parts)
+    whole = segment_text(text, Granularity.SENTENCE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reward_service.core.segment.BLOCK_CHARS", 10)
+        assert segment_text(text, Granularity.SENTENCE) == whole
 
 
 @pytest.mark.parametrize("granularity", [Granularity.SENTENCE, Granularity.SUB_SENTENCE])
