@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from reward_proto.models import ModelKind
+from reward_service.core.long_texts import check_count, check_length, check_unicode, tokenize
 from reward_service.core.response_template import RESPONSE_FIELD, ResponseTemplate
 from reward_service.core.special_tokens import PADS, SEPARATORS, first_known, special_ids
 from reward_service.core.template import PROMPT_FIELD, parse_template
@@ -147,7 +148,7 @@ class InputEncoder:
             TooLongError: Over `max_tokens`, also after cutting what may be cut.
             InvalidRequestError: A text holds lone surrogates, or a sequence head got several segments.
         """
-        _check_unicode(RESPONSE_FIELD, item.response)
+        check_unicode(RESPONSE_FIELD, item.response)
         heads = [_checked(kind, own, item.response) for kind, own in zip(self._spec.kinds, spans, strict=True)]
         if self._whole is not None:
             prefix, body, edges = self._tokenize_whole(self._whole, item, heads[0][0]), [], _Edges({}, {})
@@ -184,6 +185,9 @@ class InputEncoder:
         """All of an input whose template says where the response stands."""
         values = {name: _value(item, name) for name in template.fields if name != RESPONSE_FIELD}
         values[RESPONSE_FIELD] = item.response[span.start : span.end]
+        for name, value in values.items():
+            if name != self._spec.cut_field:
+                check_length(self._tokenizer, value, self._spec.max_tokens)
         ids, cut_from, cut_to = template.tokenize(values)
         return _Prefix(np.array(ids, dtype=np.int64), cut_from, cut_to)
 
@@ -199,12 +203,10 @@ class InputEncoder:
             edges.first[start] = len(body)
             if is_before and start in marks:
                 body.append(self.separator_id)
-            # One by one: a batch goes to the tokenizer's thread pool, and waits milliseconds for it on a busy machine
-            # where a segment takes microseconds.
             text = response[start:end]
             if not text.isspace():
-                piece = self._tokenizer.encode(f" {text}" if start in starts else text, add_special_tokens=False)
-                body.extend(piece.ids)
+                body.extend(self._tokenize_response(f" {text}" if start in starts else text))
+                check_count(len(body), self._spec.max_tokens)
             if not is_before and end in marks:
                 body.append(self.separator_id)
             edges.stop[end] = len(body)
@@ -212,7 +214,12 @@ class InputEncoder:
 
     def _tokenize_bare(self, response: str, span: Span) -> list[int]:
         """The response alone, as a classifier of plain texts was trained on it: no separator, nothing before it."""
-        ids: list[int] = self._tokenizer.encode(response[span.start : span.end], add_special_tokens=False).ids
+        return self._tokenize_response(response[span.start : span.end])
+
+    def _tokenize_response(self, text: str) -> list[int]:
+        """Ids of the response or a part of it, which is never cut."""
+        check_length(self._tokenizer, text, self._spec.max_tokens)
+        ids: list[int] = tokenize(self._tokenizer, text).ids
         return ids
 
     def _read(
@@ -245,7 +252,9 @@ class InputEncoder:
         return text, cut_start, cut_end
 
     def _tokenize_prefix(self, text: str, cut_start: int, cut_end: int) -> _Prefix:
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        if self._spec.cut_field is None:
+            check_length(self._tokenizer, text, self._spec.max_tokens)
+        encoding = tokenize(self._tokenizer, text)
         ids = np.array(encoding.ids, dtype=np.int64)
         cuttable = [i for i, (start, end) in enumerate(encoding.offsets) if end > cut_start and start < cut_end]
         if not cuttable:
@@ -258,7 +267,7 @@ def _value(item: TextItem, name: str) -> str:
     value = item.prompt if name == PROMPT_FIELD else item.fields.get(name)
     if value is None:
         raise MissingFieldError(f"the model's template needs the field {name!r}", field=name)
-    _check_unicode(name, value)
+    check_unicode(name, value)
     return value
 
 
@@ -288,12 +297,3 @@ def _pieces(heads: Sequence[tuple[Span, ...]]) -> Sequence[tuple[int, int]]:
                     covered.add(place)
                 place = next(places, None)
     return [(start, end) for start, end in pairwise(edges) if start in covered]
-
-
-def _check_unicode(name: str, text: str) -> None:
-    if text.isascii():
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(f"{name!r} is not valid Unicode at character {error.start}", field=name) from error

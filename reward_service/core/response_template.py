@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from tokenizers import Tokenizer
 
+from reward_service.core.long_texts import tokenize
+
 RESPONSE_FIELD = "response"
 """The template field that stands for the response."""
 
@@ -63,7 +65,7 @@ class ResponseTemplate:
                 if name is not None and name == self._cut_field:
                     start, end = len(text), len(text) + len(value)
                 text += value
-            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+            encoding = tokenize(self._tokenizer, text)
             cuttable = [i for i, (first, last) in enumerate(encoding.offsets) if last > start and first < end]
             if cuttable:
                 cut_from, cut_to = len(ids) + cuttable[0], len(ids) + cuttable[-1] + 1

@@ -138,6 +138,25 @@ def test_bodies_on_their_way_are_bounded_together(http: httpx.Client, service: A
     assert peak_memory_mb(service) - before_mb < 24 * MAX_BODY / MB / 2
 
 
+@pytest.mark.parametrize(
+    ("model", "unit", "code"),
+    [
+        ("relevance", "x", "too_long"),
+        ("relevance", "One two three.\n\n", "too_long"),
+        ("completeness", "x ", "too_long"),
+        ("factuality", "你好。", "invalid_request"),
+    ],
+)
+def test_a_text_of_megabytes_is_refused_in_little_memory(
+    model: str, unit: str, code: str, http: httpx.Client, service: Any
+) -> None:
+    before_mb = peak_memory_mb(service)
+    text = unit * (3 * MB // len(unit.encode()))
+    reply = http.post("/v1/score", json={"items": [{**ITEM, "response": text}], "models": [model]})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (422, code)
+    assert peak_memory_mb(service) - before_mb < 100
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_of_100_mb_is_refused_in_little_memory(declared: bool, http: httpx.Client, service: Any) -> None:
     before_mb = peak_memory_mb(service)
