@@ -23,6 +23,10 @@ OVERHEAD_SHARE = 0.1
 SURE_ERRORS = 2.0
 """So many standard errors below its estimate `b` is taken to be where padding is added for its sake."""
 
+OUTLIER = 10.0
+"""A batch counts as so many times what was expected of it, at most: a machine that was suspended for a minute is as
+fast as before. One that has become slower is believed after some twenty batches."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -71,6 +75,8 @@ class CostModel:
     def observe(self, *, items: int, real_tokens: int, padded_tokens: int, duration_s: float) -> None:
         """A batch was run."""
         with self._lock:
+            if expected_s := self.cost.of_batch(padded_tokens):
+                duration_s = min(duration_s, OUTLIER * expected_s)
             self._weight = self._weight * FORGETTING + 1
             self._squared_weight = self._squared_weight * FORGETTING**2 + 1
             self._x = self._x * FORGETTING + padded_tokens

@@ -52,6 +52,23 @@ def test_it_forgets() -> None:
     assert model.cost.padding == pytest.approx(1.0, rel=0.01)
 
 
+def test_one_batch_during_which_the_machine_stood_still_changes_little() -> None:
+    model = taught(sizes(100))
+    model.observe(items=4, real_tokens=500, padded_tokens=1000, duration_s=116.0)
+    # It counts as ten times what was expected, with the weight of one of 44: (1 - .98^101) / .02.
+    assert model.cost.of_batch(1000) == pytest.approx(0.205 * (1 + 9 / 43.5), rel=0.05)
+    for size in sizes(150):
+        model.observe(items=4, real_tokens=500, padded_tokens=size, duration_s=A_S * size + B_S)
+    assert model.cost.of_batch(1000) == pytest.approx(0.205, rel=0.02)
+
+
+def test_a_machine_that_has_become_far_slower_is_believed() -> None:
+    model = taught(sizes(100))
+    for size in sizes(400):
+        model.observe(items=4, real_tokens=500, padded_tokens=size, duration_s=100 * (A_S * size + B_S))
+    assert model.cost.of_batch(1000) == pytest.approx(20.5, rel=0.02)
+
+
 def test_batches_of_one_size_cost_their_tokens() -> None:
     cost = taught([1000] * 10).cost
     assert (cost.token_s, cost.batch_s) == pytest.approx((A_S + B_S / 1000, 0.0))
