@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from reward_proto.models import ModelKind
-from reward_service.core.long_texts import check_count, check_length, check_unicode, tokenize
+from reward_service.core.long_texts import check_count, check_length, check_unicode, tokenize, tokens_to_cut
 from reward_service.core.response_template import RESPONSE_FIELD, ResponseTemplate
 from reward_service.core.special_tokens import PADS, SEPARATORS, first_known, special_ids
 from reward_service.core.template import PROMPT_FIELD, parse_template
 from reward_service.domain import SUM_UNIT_TOKENS, Encoded, Pooling, Read, Readout, Span, TextItem
-from reward_service.errors import InvalidRequestError, MissingFieldError, TooLongError
+from reward_service.errors import InvalidRequestError, MissingFieldError
 
 PREFIX_CACHE_SIZE = 512
 """Prefixes whose token ids are kept: the samples of one prompt come close together."""
@@ -146,7 +146,7 @@ class InputEncoder:
         Raises:
             MissingFieldError: The template names a field that the item lacks.
             TooLongError: Over `max_tokens`, also after cutting what may be cut.
-            InvalidRequestError: A text holds lone surrogates, or a sequence head got several segments.
+            InvalidRequestError: A text holds lone surrogates, a sequence head got several segments, or all is empty.
         """
         check_unicode(RESPONSE_FIELD, item.response)
         heads = [_checked(kind, own, item.response) for kind, own in zip(self._spec.kinds, spans, strict=True)]
@@ -159,14 +159,7 @@ class InputEncoder:
             else:
                 body, edges = self._tokenize_body(item.response, heads)
         length = len(self._begin) + len(prefix.ids) + len(body) + len(self._end)
-        cut = max(0, length - self._spec.max_tokens)
-        if cut > prefix.cut_to - prefix.cut_from:
-            raise TooLongError(
-                f"the input has {length} tokens, the model takes {self._spec.max_tokens}"
-                + (f", and cutting all of {self._spec.cut_field!r} is not enough" if self._spec.cut_field else ""),
-                length_tokens=length,
-                max_tokens=self._spec.max_tokens,
-            )
+        cut = tokens_to_cut(length, self._spec.max_tokens, prefix.cut_to - prefix.cut_from, self._spec.cut_field)
         kept = (self._begin, prefix.ids[: prefix.cut_to - cut], prefix.ids[prefix.cut_to :])
         input_ids = np.concatenate((*kept, np.array(body, dtype=np.int64), self._end))
         body_start = len(input_ids) - len(body) - len(self._end)

@@ -55,6 +55,35 @@ def check_count(tokens: int, max_tokens: int) -> None:
         )
 
 
+def tokens_to_cut(length_tokens: int, max_tokens: int, may_cut: int, cut_field: str | None) -> int:
+    """How many tokens of an input are too many for the model.
+
+    Args:
+        length_tokens: Of the whole input.
+        max_tokens: That the model takes.
+        may_cut: How many of them may be cut.
+        cut_field: The field whose they are, if there is one.
+
+    Raises:
+        TooLongError: More than may be cut.
+        InvalidRequestError: The input is empty, as where a decoder's tokenizer adds nothing to a blank response: beside
+            others it would get the score of padding, and alone none.
+    """
+    if not length_tokens:
+        raise InvalidRequestError(
+            "the input has no token: the response is empty, and the model's template adds nothing"
+        )
+    cut = max(0, length_tokens - max_tokens)
+    if cut > may_cut:
+        raise TooLongError(
+            f"the input has {length_tokens} tokens, the model takes {max_tokens}"
+            + (f", and cutting all of {cut_field!r} is not enough" if cut_field else ""),
+            length_tokens=length_tokens,
+            max_tokens=max_tokens,
+        )
+    return cut
+
+
 def check_unicode(name: str, text: str) -> None:
     """Refuse what no tokenizer takes.
 

@@ -131,6 +131,17 @@ def test_a_missing_field_is_named() -> None:
         InputEncoder(bert(), span_spec()).encode(TextItem("", "one", {"q": "one"}), ((Span(0, 3),),))
 
 
+@pytest.mark.parametrize("template", ["", "{response}"])
+def test_an_input_without_a_single_token_is_refused(template: str) -> None:
+    # A decoder's tokenizer, which puts nothing around an input.
+    tokenizer = word_tokenizer(["<pad>", "<unk>", "<|endoftext|>"], "$A", [])
+    encoder = InputEncoder(tokenizer, span_spec(template=template, kinds=(ModelKind.SEQUENCE_REGRESSION,)))
+    assert encoder.encode(TextItem("", "one"), ((Span(0, 3),),)).length_tokens == 1
+    for blank in ("", " \n"):
+        with pytest.raises(InvalidRequestError, match="no token"):
+            encoder.encode(TextItem("", blank), ((),))
+
+
 def test_too_long_is_an_error_with_the_figures() -> None:
     # The whole input has 18 tokens.
     InputEncoder(bert(), span_spec(max_tokens=18)).encode(item(), (SPANS,))

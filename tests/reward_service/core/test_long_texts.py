@@ -2,7 +2,15 @@ import pytest
 
 from reward_proto.models import ModelKind
 from reward_service.core.encode import InputEncoder
-from reward_service.core.long_texts import CUT_TOKENS, LONG_CHARS, check_count, check_length, check_unicode, tokenize
+from reward_service.core.long_texts import (
+    CUT_TOKENS,
+    LONG_CHARS,
+    check_count,
+    check_length,
+    check_unicode,
+    tokenize,
+    tokens_to_cut,
+)
 from reward_service.domain import Span, TextItem
 from reward_service.errors import InvalidRequestError, TooLongError
 from tests.reward_service.core.word_inputs import bert, span_spec
@@ -66,6 +74,16 @@ def test_a_long_field_that_may_be_cut_is_cut() -> None:
     assert encoded.length_tokens == 20
     # [CLS] q : one ctx : a : [SEP] one [SEP] are 11 tokens.
     assert encoded.truncated_tokens == LONG_CHARS + 11 - 20
+
+
+def test_what_is_over_is_cut_where_it_may() -> None:
+    assert [tokens_to_cut(length, 10, 2, "ctx") for length in (1, 10, 12)] == [0, 0, 2]
+    with pytest.raises(TooLongError, match=r"13 tokens, the model takes 10, and cutting all of 'ctx' is not enough"):
+        tokens_to_cut(13, 10, 2, "ctx")
+    with pytest.raises(TooLongError, match=r"11 tokens, the model takes 10$"):
+        tokens_to_cut(11, 10, 0, None)
+    with pytest.raises(InvalidRequestError, match="no token"):
+        tokens_to_cut(0, 10, 0, None)
 
 
 @pytest.mark.parametrize("text", ["", "ok", "né 🎉"])
