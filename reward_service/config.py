@@ -139,7 +139,7 @@ class Limits(Section):
             has less than its share of them.
         max_queue_tokens: Their tokens, likewise.
         max_pending_bytes: Of all bodies together that have not arrived whole.
-        receive_timeout_s: How long a request's head may take to arrive, and then its body.
+        receive_timeout_s: How long a request's head may take to arrive, then its body; a reply's end to be read.
         max_client_jobs: Different `client_job` labels in the metrics; further jobs share `other`.
     """
 

@@ -1,4 +1,4 @@
-"""Bounds on requests that arrive slowly, or many at a time, so that nobody holds the service by sending little.
+"""Bounds on requests that arrive slowly, or many at a time: nobody holds the service by sending, or reading, little.
 
 uvicorn waits for ever for a request's head and for its body. The protocol here bounds the one, the middleware the
 other.
@@ -83,10 +83,12 @@ class JoinedWrites:
 
     Args:
         transport: The connection; all that is not told here is its.
+        close_timeout_s: How long the caller may take to read what is left of a reply when the connection is closed.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, close_timeout_s: float) -> None:
         self._transport = transport
+        self._close_timeout_s = close_timeout_s
         self._head = b""
 
     def __getattr__(self, name: str) -> Any:
@@ -106,9 +108,11 @@ class JoinedWrites:
             self.write(b"")
 
     def close(self) -> None:
-        """Close, after what waits."""
+        """Close, after what waits; a caller who does not read it may not keep it in memory for ever."""
         self.flush()
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(self._close_timeout_s, self._transport.abort)
 
 
 class PromptProtocol(HttpToolsProtocol):
@@ -126,7 +130,7 @@ class PromptProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first request."""
-        self._joined = JoinedWrites(transport)
+        self._joined = JoinedWrites(transport, self.head_timeout_s)
         super().connection_made(cast(asyncio.Transport, self._joined))
         self._wait_for_head()
 

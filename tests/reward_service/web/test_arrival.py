@@ -116,6 +116,8 @@ class Wire:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.closed = False
+        self.unread_bytes = 0
+        self.aborted = asyncio.Event()
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -126,13 +128,19 @@ class Wire:
     def is_closing(self) -> bool:
         return self.closed
 
+    def get_write_buffer_size(self) -> int:
+        return self.unread_bytes
+
+    def abort(self) -> None:
+        self.aborted.set()
+
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
 
 
 def test_a_head_goes_out_with_its_body() -> None:
     wire = Wire()
-    joined = JoinedWrites(wire)  # type: ignore[arg-type]
+    joined = JoinedWrites(wire, 60.0)  # type: ignore[arg-type]
     joined.write(HEAD)
     assert wire.written == []
     joined.write(b"body")
@@ -145,7 +153,7 @@ def test_a_head_goes_out_with_its_body() -> None:
 
 def test_a_lone_head_waits_for_nothing_but_the_end_of_its_reply() -> None:
     wire = Wire()
-    joined = JoinedWrites(wire)  # type: ignore[arg-type]
+    joined = JoinedWrites(wire, 60.0)  # type: ignore[arg-type]
     joined.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     joined.write(HEAD)
     joined.flush()
@@ -154,3 +162,17 @@ def test_a_lone_head_waits_for_nothing_but_the_end_of_its_reply() -> None:
     joined.close()
     assert wire.written == [b"HTTP/1.1 100 Continue\r\n\r\n", HEAD, HEAD]
     assert wire.closed
+
+
+def test_a_reply_that_nobody_reads_is_given_up_after_the_end() -> None:
+    async def scenario() -> None:
+        wire = Wire()
+        wire.unread_bytes = 1
+        joined = JoinedWrites(wire, 0.01)  # type: ignore[arg-type]
+        assert not wire.aborted.is_set()
+        joined.close()
+        assert wire.closed
+        async with asyncio.timeout(60.0):
+            await wire.aborted.wait()
+
+    asyncio.run(scenario())

@@ -157,6 +157,24 @@ def test_a_text_of_megabytes_is_refused_in_little_memory(
     assert peak_memory_mb(service) - before_mb < 100
 
 
+def test_a_reply_that_nobody_reads_is_not_kept(http: httpx.Client, service: Any) -> None:
+    body = json.dumps({"text": "a\n\n" * (MB // 2), "granularity": "paragraph"}).encode()
+    head = f"POST /v1/segment HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    open_files = Path(f"/proc/{service.popen.pid}/fd")
+    before = len(list(open_files.iterdir()))
+    with connect(service.url) as connection:
+        connection.sendall(head.encode() + body)
+        first = connection.recv(15)
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while len(list(open_files.iterdir())) > before:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        with suppress(ConnectionError):
+            _, _, rest = read_all(connection).partition(b"content-length: ")
+            assert len(rest) < int(rest.split()[0]), "only what was under way already"
+    assert first == b"HTTP/1.1 200 OK"
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_of_100_mb_is_refused_in_little_memory(declared: bool, http: httpx.Client, service: Any) -> None:
     before_mb = peak_memory_mb(service)
