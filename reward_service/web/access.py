@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from reward_service.errors import ForbiddenError, UnauthenticatedError
 from reward_service.keys import Key, Role, find_key
 from reward_service.web.annotate.page import ANNOTATE_FILES, ANNOTATE_PREFIX
+from reward_service.web.asker import decoded
 from reward_service.web.ui.routes import UI_FILES
 
 CLIENT_JOB_HEADER = "X-Client-Job"
@@ -54,7 +55,7 @@ class Access:
     def identify(self, headers: Headers) -> Caller:
         """Tell who calls. A caller without a valid key has no job where keys are asked for: anybody could name one."""
         user, secret = _credentials(headers)
-        named = headers.get(CLIENT_JOB_HEADER, user)
+        named = decoded(headers[CLIENT_JOB_HEADER]) if CLIENT_JOB_HEADER in headers else user
         if self.keys is None:
             return Caller(None, named)
         key = None if secret is None else find_key(self.keys, secret)

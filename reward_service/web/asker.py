@@ -21,7 +21,7 @@ def read_asker(request: Request) -> Asker:
     Raises:
         InvalidRequestError: They are not what they must be. It is told whether or not there is a ledger.
     """
-    run = _decoded(request.headers.get(RUN_HEADER, ""))
+    run = decoded(request.headers.get(RUN_HEADER, ""))
     if len(run) > MAX_RUN_CHARS or not run.isprintable():
         raise InvalidRequestError(f"{RUN_HEADER}: not printable, or over {MAX_RUN_CHARS} characters", path=RUN_HEADER)
     step = request.headers.get(STEP_HEADER)
@@ -31,8 +31,8 @@ def read_asker(request: Request) -> Asker:
     return Asker(state.request_id, state.client_job, run, None if step is None else int(step))
 
 
-def _decoded(header: str) -> str:
-    """Header values arrive as Latin-1; what is UTF-8 as well was meant so."""
+def decoded(header: str) -> str:
+    """A header's value as it was meant: it arrives as Latin-1, and what is UTF-8 as well was meant so."""
     try:
         return header.encode("latin-1").decode()
     except UnicodeDecodeError:

@@ -44,6 +44,11 @@ def test_who_has_no_key_names_no_job_where_keys_are_asked_for() -> None:
     assert Access().identify(Headers(named)).job == "other"
 
 
+@pytest.mark.parametrize(("sent", "job"), [("jöb 🎉".encode(), "jöb 🎉"), ("jöb".encode("latin-1"), "jöb"), (b"", "")])
+def test_a_jobs_name_is_what_its_bytes_say(sent: bytes, job: str) -> None:
+    assert Access().identify(Headers(raw=[(b"x-client-job", sent)])).job == job
+
+
 @pytest.mark.parametrize(
     "header", ["", "free", "Basic free", "Bearer", "Bearer ", "Bearer fre", "Bearer frée", "Bearer free x"]
 )
