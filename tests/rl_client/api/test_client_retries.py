@@ -132,14 +132,15 @@ def test_an_overloaded_score_keeps_its_error_when_the_budget_is_spent(score: Sco
     assert len(service.requests) > 1
 
 
-def test_a_service_that_cannot_be_reached_is_named_without_its_password(quick: RetryPolicy) -> None:
+def test_a_service_that_cannot_be_reached_is_named_without_its_password() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
     transport = httpx.MockTransport(refuse)
+    once = RetryPolicy(retry_for_s=0.0)
     named = r"GET http://rewards\.example:81/base/v1/models \(request"
     with (
-        RewardClient("http://me:secret@rewards.example:81/base", transport=transport, retry=quick) as client,
+        RewardClient("http://me:secret@rewards.example:81/base", transport=transport, retry=once) as client,
         pytest.raises(ApiConnectionError, match=named) as caught,
     ):
         client.models()
