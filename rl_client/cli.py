@@ -6,13 +6,11 @@ from typing import Annotated
 import typer
 
 from rl_client.evaluation.commands import compare, evaluate
+from rl_client.faults import told
 from rl_client.inference.commands import generate
 from rl_client.offline.commands import score
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train policies on dense rewards from a service.")
-
-EXIT_FAILED = 1
-"""Exit status of a run that could not start or go on; the reason is on stderr."""
 
 for command in (score, evaluate, compare, generate):
     app.command()(command)
@@ -29,17 +27,14 @@ def main() -> None:
 @app.command()
 def sft(config: ConfigPath, resume: Resume = False) -> None:
     """Fine-tune a policy on demonstrations."""
-    from rl_client.errors import TrainingError
     from rl_client.training.config import SftConfig, load_config
     from rl_client.training.interrupt import EXIT_INTERRUPTED
 
-    try:
+    with told():
         settings = load_config(config, SftConfig)
         from rl_client.recipes.train_sft import train_sft
 
         finished = train_sft(settings, resume=resume)
-    except (TrainingError, OSError) as error:
-        raise _fail(error) from error
     if not finished:
         raise typer.Exit(EXIT_INTERRUPTED)
 
@@ -47,18 +42,14 @@ def sft(config: ConfigPath, resume: Resume = False) -> None:
 @app.command()
 def train(config: ConfigPath, resume: Resume = False) -> None:
     """Train a policy with PPO on rewards from a reward service."""
-    from rl_client.api import RewardClientError
-    from rl_client.errors import TrainingError
     from rl_client.training.config import TrainConfig, load_config
     from rl_client.training.interrupt import EXIT_INTERRUPTED
 
-    try:
+    with told():
         settings = load_config(config, TrainConfig)
         from rl_client.recipes.train_ppo import train_ppo
 
         finished = train_ppo(settings, resume=resume)
-    except (TrainingError, RewardClientError, OSError) as error:
-        raise _fail(error) from error
     if not finished:
         raise typer.Exit(EXIT_INTERRUPTED)
 
@@ -69,20 +60,10 @@ def convert_gguf(
     output: Annotated[Path, typer.Option("--output", help="The directory to write; must not exist.")],
 ) -> None:
     """Write a plain Hugging Face directory from a GGUF file, in fp32."""
-    from rl_client.errors import TrainingError
-
-    try:
+    with told():
         from rl_client.training.gguf_file import convert_gguf
 
         convert_gguf(file, output)
-    except (TrainingError, OSError) as error:
-        raise _fail(error) from error
-
-
-def _fail(error: Exception) -> typer.Exit:
-    notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
-    typer.echo(f"{type(error).__name__}: {error}{notes}", err=True)
-    return typer.Exit(EXIT_FAILED)
 
 
 if __name__ == "__main__":

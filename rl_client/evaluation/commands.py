@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rl_client.faults import failed, told
+
 if TYPE_CHECKING:
     from rl_client.evaluation.judge import JudgeSettings
 
-EXIT_FAILED = 1
 
 References = Annotated[Path | None, typer.Option(help="Records of id and reference(s), for RougeLsum.")]
 AverageMax = Annotated[list[str] | None, typer.Option(help="A model of errors, for average-max over samples; repeat.")]
@@ -123,16 +124,9 @@ def _interval(figure: dict[str, Any], name: str) -> str:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """What goes wrong is said in one line on stderr, with exit status 1."""
-    from rl_client.api import RewardClientError
-    from rl_client.errors import TrainingError
-
+    """`faults.told`, and an extra that is not installed."""
     try:
-        yield
+        with told():
+            yield
     except ModuleNotFoundError as error:
-        typer.echo(f"{error}; this needs the extra `offline`, and sampling or perplexity `rl` too", err=True)
-        raise typer.Exit(EXIT_FAILED) from error
-    except (TrainingError, RewardClientError, OSError) as error:
-        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
-        typer.echo(f"{type(error).__name__}: {error}{notes}", err=True)
-        raise typer.Exit(EXIT_FAILED) from error
+        raise failed(f"{error}; this needs the extra `offline`, and sampling or perplexity `rl` too") from error

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rl_client.faults import failed, told
+
 if TYPE_CHECKING:
     from rl_client.offline.bulk import BulkResult, BulkSettings
 
-EXIT_FAILED = 1
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 Files = Annotated[list[Path] | None, typer.Option(help="Earlier output, ledger export or responses.jsonl; repeat.")]
@@ -52,8 +53,6 @@ def score(
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the counts here too.")] = None,
 ) -> None:
     """Score a file of responses; goes on where a killed run stopped, and computes nothing twice."""
-    from rl_client.api import RewardClientError
-    from rl_client.errors import TrainingError
     from rl_client.training.config import read_api_key
     from rl_client.training.interrupt import EXIT_INTERRUPTED
 
@@ -62,9 +61,9 @@ def score(
         from rl_client.offline.replicas import Connection
         from rl_client.offline.rows import Columns
     except ModuleNotFoundError as error:
-        raise _fail(f"{error}; this command needs the extra `offline`") from error
+        raise failed(f"{error}; this command needs the extra `offline`") from error
     urls = tuple(url or [DEFAULT_URL])
-    try:
+    with told(ValueError):
         settings = BulkSettings(
             data=data,
             output=out,
@@ -92,9 +91,6 @@ def score(
             restart=restart,
         )
         result = _score_on_ray(settings, ray_address) if engine is Engine.RAY else score_file(settings)
-    except (TrainingError, RewardClientError, ValueError, OSError) as error:
-        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
-        raise _fail(f"{type(error).__name__}: {error}{notes}") from error
     if json_out is not None:
         json_out.write_text(json.dumps(_told(result), indent=2) + "\n", encoding="utf-8")
     typer.echo(_summary(result, out))
@@ -106,7 +102,7 @@ def _score_on_ray(settings: "BulkSettings", address: str | None) -> "BulkResult"
     try:
         from rl_client.offline.ray_engine import score_on_ray
     except ModuleNotFoundError as error:
-        raise _fail(f"{error}; --engine ray needs the extra `ray`") from error
+        raise failed(f"{error}; --engine ray needs the extra `ray`") from error
     return score_on_ray(settings, address)
 
 
@@ -138,8 +134,3 @@ def _summary(result: "BulkResult", out: Path) -> str:
         f"Scores: {counts['computed']} computed, {counts['cached']} from the service's cache, "
         f"{counts['reused']} from files, {counts['failed']} failed."
     )
-
-
-def _fail(text: str) -> typer.Exit:
-    typer.echo(text, err=True)
-    return typer.Exit(EXIT_FAILED)

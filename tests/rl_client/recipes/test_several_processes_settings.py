@@ -1,10 +1,9 @@
 """Two processes on loopback with the settings that change models, precision and pipelining: as one process learns."""
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from rl_client.recipes.train_ppo import train_ppo
+from tests.rl_client.recipes.whole_runs import assert_learned_alike
 
 LORA = {"rank": 4, "alpha": 8}
 FP32 = 1e-4
@@ -24,10 +23,6 @@ SETTINGS = {
 }
 
 
-def flat(file):
-    return torch.cat([tensor.flatten() for _, tensor in sorted(load_file(file).items())])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_two_processes_learn_what_one_does(nursery, make_joint, read_metrics, policy_dir, llama_dir, name):
@@ -38,10 +33,4 @@ def test_two_processes_learn_what_one_does(nursery, make_joint, read_metrics, po
     config, file = make_joint("two", **changes)
     nursery.start("train", "--config", file)
     assert nursery.statuses() == [0, 0], nursery.log.read_text()
-    for line, wanted in zip(read_metrics(config.output), read_metrics(single.output), strict=True):
-        assert line == pytest.approx(wanted, rel=10 * tolerance, abs=tolerance)
-    for model in ("policy", "value"):
-        weights, wanted = (flat(c.output / model / "model.safetensors") for c in (config, single))
-        way = (wanted - flat(config.policy / "model.safetensors")).norm()
-        assert way > 0
-        assert (weights - wanted).norm() < tolerance * way
+    assert_learned_alike(config, single, read_metrics, tolerance)

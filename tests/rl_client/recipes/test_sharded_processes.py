@@ -6,19 +6,15 @@ import threading
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from rl_client.recipes.train_ppo import train_ppo
 from rl_client.training.checkpoint import list_checkpoints
+from tests.rl_client.recipes.whole_runs import assert_learned_alike, flat
 
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
 TIMEOUT_S = 240.0
 TOLERANCE = 1e-4
 """Of metrics, relative, and of weights as a share of their way from the start."""
-
-
-def flat(file):
-    return torch.cat([tensor.flatten() for _, tensor in sorted(load_file(file).items())])
 
 
 def files_of(folder):
@@ -36,13 +32,7 @@ def check_equal(nursery, make_joint, read_metrics):
         config, file = make_joint("divided", **changes)
         nursery.start("train", "--config", file, **environment)
         assert nursery.statuses() == [0, 0], nursery.log.read_text()
-        for line, wanted in zip(read_metrics(config.output), read_metrics(single.output), strict=True):
-            assert line == pytest.approx(wanted, rel=10 * TOLERANCE, abs=TOLERANCE)
-        for model in ("policy", "value"):
-            weights, wanted = (flat(c.output / model / "model.safetensors") for c in (config, single))
-            way = (wanted - flat(config.policy / "model.safetensors")).norm()
-            assert way > 0
-            assert (weights - wanted).norm() < TOLERANCE * way
+        assert_learned_alike(config, single, read_metrics, TOLERANCE)
         assert files_of(config.output) == files_of(single.output)
 
     return check

@@ -1,5 +1,6 @@
 """What whole runs leave, and settings that tests of PPO on the CPU and on a CUDA device give them."""
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -38,3 +39,19 @@ def assert_reward_improves(run, train_config, read_metrics, **changes) -> None:
     run(config)
     returns = [line["return"] for line in read_metrics(config.output)]
     assert sum(returns[-5:]) / 5 > sum(returns[:5]) / 5 + 0.3
+
+
+def flat(file) -> torch.Tensor:
+    """All weights of a file."""
+    return torch.cat([tensor.flatten() for _, tensor in sorted(load_file(file).items())])
+
+
+def assert_learned_alike(found, expected, read_metrics, tolerance) -> None:
+    """Of two runs: metrics, relative, and weights, as a share of their way from the start."""
+    for line, wanted in zip(read_metrics(found.output), read_metrics(expected.output), strict=True):
+        assert line == pytest.approx(wanted, rel=10 * tolerance, abs=tolerance)
+    for model in ("policy", "value"):
+        weights, wanted = (flat(config.output / model / "model.safetensors") for config in (found, expected))
+        way = (wanted - flat(found.policy / "model.safetensors")).norm()
+        assert way > 0
+        assert (weights - wanted).norm() < tolerance * way
