@@ -1,16 +1,20 @@
 """ONNX Runtime: the path that serves with neither torch nor transformers installed."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from reward_service.core.backend import divide
 from reward_service.domain import Batch
 from reward_service.errors import ModelFailedError
 
 OUTPUT = "logits"
 """The one output that an exported model has."""
+
+CPU = "CPUExecutionProvider"
 
 SPIN_US = 20
 """Longer than most gaps between the operators of a run. With the usual 1000 two sessions on two cores lose a tenth."""
@@ -35,21 +39,27 @@ class OnnxBackend:
 
     def __init__(self, path: Path, *, threads: int, device: str = "cpu", precision: str = "fp32") -> None:
         self.runtime = f"onnxruntime-{precision}"
+        self._path = path
+        self._threads = threads
+        self._provider = _provider(device)
+        self._session = self._open(threads)
+
+    def _open(self, threads: int) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         for name, value in _spinning().items():
             options.add_session_config_entry(name, value)
-        provider = _provider(device)
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+            session = onnxruntime.InferenceSession(str(self._path), options, providers=[self._provider])
         except Exception as error:  # onnxruntime's own have no common base
-            raise RuntimeError(f"onnxruntime cannot open {path}: {error}") from error
-        wanted = provider if isinstance(provider, str) else provider[0]
-        if wanted not in self._session.get_providers():
+            raise RuntimeError(f"onnxruntime cannot open {self._path}: {error}") from error
+        wanted = self._provider if isinstance(self._provider, str) else self._provider[0]
+        if wanted not in session.get_providers():
             # It falls back to the CPU, and only logs that, where a library of the device's is missing.
-            raise ValueError(f"onnxruntime could not start {wanted} for device {device!r}; its log says why")
+            raise ValueError(f"onnxruntime could not start {wanted}; its log says why")
+        return session
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
         """Compute logits; see `core.backend.Backend`."""
@@ -59,6 +69,15 @@ class OnnxBackend:
         except Exception as error:
             raise ModelFailedError(f"onnxruntime failed on a batch of {batch.input_ids.shape}") from error
         return np.asarray(logits, dtype=np.float32)
+
+    def lanes(self) -> "list[OnnxBackend]":
+        """Lanes that share a second session, of fewer threads; see `core.backend.DivisibleBackend`."""
+        count, threads = divide(self._threads)
+        if count == 1 or self._provider != CPU:
+            return []
+        lane = copy.copy(self)
+        lane._threads, lane._session = threads, self._open(threads)
+        return [lane, *(copy.copy(lane) for _ in range(count - 1))]
 
     def close(self) -> None:
         """Free the session."""
@@ -80,7 +99,7 @@ def _spinning() -> dict[str, str]:
 def _provider(device: str) -> str | tuple[str, dict[str, str]]:
     kind, _, index = device.partition(":")
     if kind == "cpu":
-        return "CPUExecutionProvider"
+        return CPU
     available = onnxruntime.get_available_providers()
     if kind != "cuda" or "CUDAExecutionProvider" not in available:
         raise ValueError(f"onnxruntime cannot use device {device!r}; this build has {', '.join(available)}")

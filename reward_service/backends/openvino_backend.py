@@ -1,5 +1,6 @@
 """OpenVINO: reads ONNX files too, and computes in bf16 on CPUs that can."""
 
+import copy
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_service.backends.onnx_backend import OUTPUT
+from reward_service.core.backend import divide
 from reward_service.domain import Batch
 from reward_service.errors import ModelFailedError
 
@@ -53,20 +55,25 @@ class OpenVinoBackend:
         self.runtime = f"openvino-{precision}"
         self._pad_id = pad_id
         self._max_tokens = max_tokens
+        self._threads = threads
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
             raise ValueError("this CPU has no bf16 instructions; OpenVINO would compute in fp32")
-        settings: dict[str, Any] = {
+        self._core = core
+        self._path = path
+        self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": threads,
             # Several models share the cores with each other and with the tokenizer.
             "ENABLE_CPU_PINNING": False,
             **_settings_of(precision, has_bf16),
         }
-        self._compiled = core.compile_model(str(path), DEVICE, settings)
+        self._compiled = self._compile(threads, lanes=1)
         self._request = self._compiled.create_infer_request()
+
+    def _compile(self, threads: int, lanes: int) -> openvino.CompiledModel:
+        division = {"NUM_STREAMS": lanes, "INFERENCE_NUM_THREADS": threads}
+        return self._core.compile_model(str(self._path), DEVICE, {**self._settings, **division})
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
         """Compute logits; see `core.backend.Backend`."""
@@ -92,6 +99,17 @@ class OpenVinoBackend:
             return batch
         room = ((0, 0), (0, more))
         return Batch(np.pad(batch.input_ids, room, constant_values=self._pad_id), np.pad(batch.attention_mask, room))
+
+    def lanes(self) -> "list[OpenVinoBackend]":
+        """The streams of a second compiled model, with the same weights; see `core.backend.DivisibleBackend`."""
+        count, threads = divide(self._threads)
+        if count == 1:
+            return []
+        compiled = self._compile(count * threads, lanes=count)
+        lanes = [copy.copy(self) for _ in range(count)]
+        for lane in lanes:
+            lane._threads, lane._compiled, lane._request = threads, compiled, compiled.create_infer_request()
+        return lanes
 
     def close(self) -> None:
         """Free the compiled model."""

@@ -1,5 +1,6 @@
 """PyTorch: the reference path, and the one for a GPU or for bf16."""
 
+import copy
 import traceback
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from reward_proto.models import ModelKind
 from reward_service.backends.classifier import load_classifier
-from reward_service.core.backend import DeviceLostError
+from reward_service.core.backend import DeviceLostError, divide
 from reward_service.domain import Batch
 from reward_service.errors import ModelFailedError
 
@@ -24,7 +25,7 @@ class TorchBackend:
     Args:
         model_dir: `config.json` and `model.safetensors`; pickled weights and remote code are refused.
         kind: Chooses the head's class.
-        threads: torch's thread count. It is one number for the whole process: the last backend made sets it.
+        threads: Of one inference on the CPU.
         device: `cpu`, `cuda` or `cuda:N`.
         precision: `fp32` or `bf16`.
 
@@ -43,13 +44,15 @@ class TorchBackend:
             raise ValueError(f"torch finds no device {device!r}")
         self.runtime = f"torch-{precision}"
         self._device = torch.device(device)
-        torch.set_num_threads(threads)
+        self._threads = threads
         transformers_logging.disable_progress_bar()  # A server's log is no terminal.
         self._model = load_classifier(model_dir, kind, dtype=DTYPES[precision])
         self._model.to(self._device)
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
         """Compute logits; see `core.backend.Backend`."""
+        if self._device.type == "cpu":
+            torch.set_num_threads(self._threads)  # OpenMP keeps it for each thread that calls
         try:
             with torch.inference_mode():
                 output = self._model(
@@ -62,6 +65,16 @@ class TorchBackend:
             self._free_unused(error)
             raise ModelFailedError(f"torch failed on a batch of {batch.input_ids.shape}") from error
         return logits
+
+    def lanes(self) -> "list[TorchBackend]":
+        """Lanes that share the weights; see `core.backend.DivisibleBackend`."""
+        count, threads = divide(self._threads)
+        if count == 1 or self._device.type != "cpu":
+            return []
+        lanes = [copy.copy(self) for _ in range(count)]
+        for lane in lanes:
+            lane._threads = threads
+        return lanes
 
     def close(self) -> None:
         """Free the weights."""

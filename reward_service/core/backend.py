@@ -1,6 +1,7 @@
 """The seam between the service and the runtimes that compute logits."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,3 +40,33 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free the device's memory; the backend is not used afterwards."""
         ...
+
+
+@runtime_checkable
+class DivisibleBackend(Backend, Protocol):
+    """One that may be divided into lanes: the same model, each on a part of the backend's threads.
+
+    Threads that share an inference wait for each other after every operator, and for what else the cores do in the
+    meantime; lanes do not.
+    """
+
+    def lanes(self) -> Sequence[Backend]:
+        """Divide it; called at most once.
+
+        Returns:
+            At least two, which are used beside each other and beside the whole, and closed one by one; none where
+            there is nothing to divide, as on a GPU.
+
+        Raises:
+            RuntimeError: The runtime cannot open the model once more.
+        """
+        ...
+
+
+def divide(threads: int) -> tuple[int, int]:
+    """How many lanes so many threads are divided into, and the threads of each.
+
+    Two where that is possible: with more of them a few requests at a time would leave most of the cores idle.
+    """
+    each = max(1, threads // 2)
+    return threads // each, each

@@ -1,4 +1,4 @@
-"""One backend of a model, and the two threads that take turns on it.
+"""One backend of a model or one lane of it, and the two threads that take turns on it.
 
 While one thread infers, the other puts the next batch together, and after an inference hands out its scores while the
 next one runs. It chooses the next batch only shortly before the backend is expected to be free, so that what comes in
@@ -24,6 +24,7 @@ from reward_service.core.align import align
 from reward_service.core.backend import Backend, DeviceLostError
 from reward_service.core.collate import collate
 from reward_service.core.cost_model import CostModel
+from reward_service.core.division import Division
 from reward_service.core.submission import Entry, HeadScores
 from reward_service.core.telemetry import BatchReport, Telemetry
 from reward_service.core.token_queue import TokenQueue
@@ -47,7 +48,8 @@ class Replica:
 
     Args:
         model: The model's name, for logs and metrics.
-        backend: Computes the logits; used by this replica alone.
+        division: Computes the logits.
+        lane: The one of its lanes that is used by this replica alone.
         heads: Turn logits into scores.
         pad_id: The tokenizer's padding.
         queue: Where inputs wait; other replicas may take from it too.
@@ -59,7 +61,8 @@ class Replica:
     def __init__(
         self,
         model: str,
-        backend: Backend,
+        division: Division,
+        lane: Backend,
         heads: Sequence[Head],
         pad_id: int,
         queue: TokenQueue[Entry],
@@ -67,7 +70,8 @@ class Replica:
         telemetry: Telemetry,
         on_broken: Callable[[], None],
     ) -> None:
-        self.backend = backend
+        self._division = division
+        self._lane = lane
         self._model = model
         self._heads = tuple(heads)
         self._pad_id = pad_id
@@ -106,14 +110,13 @@ class Replica:
         for thread in self._threads:
             thread.start()
 
-    def close(self, timeout_s: float) -> None:
-        """Wait for the threads, whose queue must be closed, then free the backend."""
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the threads, whose queue must be closed; returns whether they have ended."""
         give_up_s = time.monotonic() + timeout_s
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, give_up_s - time.monotonic()))
-        if not any(thread.is_alive() for thread in self._threads):
-            self.backend.close()
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
         held: list[Entry] = []
@@ -194,7 +197,9 @@ class Replica:
 
     def _infer(self, entries: Sequence[Entry], batch: Batch) -> "_Ran":
         begin_s = time.monotonic()
-        logits = self.backend.infer(batch)
+        is_alone = len(entries) == 1 and len(entries[0].submission.results) == 1 and not self._queue.items
+        with self._division.turn(self._lane, is_alone=is_alone) as (backend, lanes):
+            logits = backend.infer(batch)
         end_s = time.monotonic()
         # What the backend stood idle for although these waited is part of what they cost.
         occupied_s = end_s - max(self._last_end_s, min(entry.enqueued_s for entry in entries))
@@ -202,7 +207,7 @@ class Replica:
         padded_tokens = int(batch.input_ids.size)
         real_tokens = sum(entry.length_tokens for entry in entries)
         self._cost.observe(
-            items=len(entries), real_tokens=real_tokens, padded_tokens=padded_tokens, duration_s=occupied_s
+            items=len(entries), real_tokens=real_tokens, padded_tokens=padded_tokens, duration_s=lanes * occupied_s
         )
         self._queue.short_batch_tokens = self._cost.cost.short_batch_tokens
         self._queue.overhead_tokens = self._cost.cost.overhead_tokens

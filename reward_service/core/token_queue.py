@@ -14,6 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from math import ceil
 from typing import Generic, Protocol, TypeVar
 
 from reward_service.core.batch_choice import choose_batch
@@ -79,6 +80,10 @@ class TokenQueue(Generic[W]):
         """Bound on a batch's padded tokens while jobs contend; set by what has measured the backend."""
         self.overhead_tokens = 0.0
         """What a batch costs beside its tokens, in the time of one; set by the same."""
+        self.takers = 1
+        """How many take batches side by side, among whom what waits is divided where it is less than a batch for each.
+        A part is `1 / takers` of what is left, so that they end together (guided self-scheduling, Polychronopoulos and
+        Kuck 1987), but no smaller than what it costs to begin one."""
         self._max_batch_tokens = max_batch_tokens
         self._max_padding = max_padding
         self._clock = clock
@@ -225,6 +230,8 @@ class TokenQueue(Generic[W]):
         now_s = self._clock()
         left: dict[str, set[int]] = {job: set() for job in due}
         bound = self.batch_tokens
+        if self.takers > 1:
+            bound = min(bound, max(ceil(self.tokens / self.takers), int(self.overhead_tokens)))
         window = self._window(due, now_s, left, bound)
         batch: list[W] = []
         if window:

@@ -1,4 +1,4 @@
-"""The batch path: one queue for each loaded model, and one or several replicas of its backend that take from it.
+"""The batch path: one queue for each loaded model, and the replicas that take from it, one for each lane of a backend.
 
 A replica whose threads end makes the worker no longer `alive`, while the others go on; when the last one has ended,
 everything that waits fails instead of hanging.
@@ -8,12 +8,14 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
 from reward_service.core.align import align
 from reward_service.core.backend import Backend
 from reward_service.core.cost_model import CostModel
+from reward_service.core.division import Division
 from reward_service.core.replica import Replica, fail_entries
 from reward_service.core.submission import Entry, HeadScores, Submission
 from reward_service.core.telemetry import BatchReport, Telemetry
@@ -39,7 +41,7 @@ class Worker:
         pad_id: The tokenizer's padding.
         queue: Where inputs wait.
         telemetry: Is told of each batch.
-        more_backends: Of the same model and runtime, each for a further replica.
+        more_backends: Of the same model and runtime, each of which runs batches of its own.
     """
 
     def __init__(
@@ -59,10 +61,15 @@ class Worker:
         self._pad_id = pad_id
         self._ended = 0
         self._ending = threading.Lock()
-        self.replicas = tuple(
-            Replica(model, each, heads, pad_id, queue, self.cost, telemetry, self._replica_ended)
-            for each in (backend, *more_backends)
-        )
+        self._placed = {
+            division: [
+                Replica(model, division, lane, heads, pad_id, queue, self.cost, telemetry, self._replica_ended)
+                for lane in division.lanes
+            ]
+            for division in map(Division, (backend, *more_backends))
+        }
+        self.replicas = tuple(chain.from_iterable(self._placed.values()))
+        queue.takers = len(self.replicas)
 
     @property
     def alive(self) -> bool:
@@ -97,8 +104,8 @@ class Worker:
         ids = np.full((1, WARM_UP_TOKENS), self._pad_id, dtype=np.int64)
         nothing = Read(np.zeros(0, dtype=np.int64), ())
         whole = Read(nothing.positions, (Span(0, 0),))
-        for replica in self.replicas:
-            logits = replica.backend.infer(Batch(ids, np.ones_like(ids)))
+        for backend in chain.from_iterable(division.backends for division in self._placed):
+            logits = backend.infer(Batch(ids, np.ones_like(ids)))
             reads = (nothing,) * len(self._heads) if logits.ndim == 3 else (whole,)
             align(self._heads, [Encoded(ids[0], reads)], logits)
 
@@ -131,8 +138,10 @@ class Worker:
     def close(self, timeout_s: float) -> None:
         """End the threads after the batches at hand, then free the backends. What still waits fails."""
         self._fail_waiting()
-        for replica in self.replicas:
-            replica.close(timeout_s)
+        give_up_s = time.monotonic() + timeout_s
+        for division, replicas in self._placed.items():
+            if all(replica.join(max(0.0, give_up_s - time.monotonic())) for replica in replicas):
+                division.close()
 
     def _seconds(self, tokens: float, *, busy: bool = True) -> float:
         """How long so many tokens take on the replicas that live, after the batches at hand."""

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import httpx
 from bench_runtimes import SHARED, make_items, open_all, publish_minilm, read_items
-from serving import serve
+from serving import own_connections, serve
 
 from reward_proto import ScoreReply
 from reward_service.core.encode import InputEncoder
@@ -106,9 +106,9 @@ async def send(url: str, path: str, bodies: list[bytes], clients: int) -> float:
                 read = ScoreReply.model_validate_json(reply.content)
                 assert all(score.error is None for result in read.results for score in result.scores.values())
 
-    async with httpx.AsyncClient(base_url=url, timeout=300, limits=httpx.Limits(max_connections=None)) as http:
+    async with own_connections(url, clients) as connections:
         begin_s = time.perf_counter()
-        await asyncio.gather(*(one_client(http) for _ in range(clients)))
+        await asyncio.gather(*map(one_client, connections))
         return time.perf_counter() - begin_s
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from serving import serve
+from serving import own_connections, serve
 
 from reward_proto import Granularity, ModelKind
 from reward_service.config import Precision, Runtime
@@ -144,9 +144,9 @@ async def time_service(url: str, bodies: list[bytes], items: int, clients: int) 
             reply.raise_for_status()
             latencies_s.append(time.perf_counter() - begin_s)
 
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=httpx.Limits(max_connections=None)) as http:
+    async with own_connections(url, clients) as connections:
         begin_s = time.perf_counter()
-        await asyncio.gather(*(one_client(http) for _ in range(clients)))
+        await asyncio.gather(*map(one_client, connections))
         return items / (time.perf_counter() - begin_s), latencies_s
 
 

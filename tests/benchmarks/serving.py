@@ -1,12 +1,16 @@
-"""A running service for the benchmarks."""
+"""A running service for the benchmarks, and clients of it."""
 
 import json
 import re
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 START_S = 120.0
 
@@ -28,3 +32,18 @@ def serve(settings: dict[str, Any], folder: Path) -> tuple[subprocess.Popen[byte
         time.sleep(0.1)
     process.kill()
     raise RuntimeError(f"the service did not start: {log.read_text()[-3000:]}")
+
+
+@asynccontextmanager
+async def own_connections(url: str, clients: int) -> AsyncIterator[list[httpx.AsyncClient]]:
+    """Clients with a connection of their own, as separate jobs have.
+
+    One client for all looks through all its connections whenever a request begins or ends: with 32 of them that takes
+    more time than the request.
+    """
+    context = httpx.create_ssl_context()
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=300, verify=context))
+            for _ in range(clients)
+        ]

@@ -9,6 +9,7 @@ import pytest
 from reward_proto.models import ModelKind
 from reward_service.backends.fake_backend import FakeBackend
 from reward_service.core.cost_model import CostModel
+from reward_service.core.division import Division
 from reward_service.core.replica import Replica
 from reward_service.core.submission import Entry, Submission
 from reward_service.core.telemetry import BatchReport
@@ -35,7 +36,7 @@ class Rig:
         if predicted_s:
             self.cost.observe(items=1, real_tokens=4, padded_tokens=4, duration_s=predicted_s)
         backend = FakeBackend(HEAD, before=self.hold)
-        self.replica = Replica("m", backend, [HEAD], 0, self.queue, self.cost, self, self.broken.set)
+        self.replica = Replica("m", Division(backend), backend, [HEAD], 0, self.queue, self.cost, self, self.broken.set)
 
     def hold(self, batch: Batch) -> None:
         self.sizes.append(batch.input_ids.shape)
@@ -81,7 +82,7 @@ def rigs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Rig]]:
     for rig in made:
         rig.queue.close()
         rig.go_on()
-        rig.replica.close(TIMEOUT_S)
+        rig.replica.join(TIMEOUT_S)
 
 
 def test_the_next_batch_is_chosen_when_the_backend_is_nearly_free(rigs: list[Rig]) -> None:

@@ -211,3 +211,17 @@ def test_the_work_until_a_job_is_done_is_what_its_share_lets_in_between() -> Non
     assert queue.tokens_until_done("a", 0) == 30 + 60
     assert queue.tokens_until_done("b", 0) == 80 + 30
     assert queue.tokens_until_done("c", 0) == 100 + 30 + 80, "a lower priority waits for all the others"
+
+
+@pytest.mark.parametrize(
+    ("overhead_tokens", "sizes"), [(0.0, [8, 4, 2, 1, 1]), (30.0, [8, 4, 3, 1]), (80.0, [8, 8]), (1000.0, [10, 6])]
+)
+def test_several_takers_divide_what_is_too_little_for_a_batch_each(overhead_tokens: float, sizes: list[int]) -> None:
+    """Half of what is left in each turn of two, but no less than what it costs to begin a batch."""
+    queue = make_queue()
+    queue.takers, queue.overhead_tokens = 2, overhead_tokens
+    queue.put([Item(10) for _ in range(16)])
+    taken = []
+    while queue.items:
+        taken.append(len(queue.take()))
+    assert taken == sizes

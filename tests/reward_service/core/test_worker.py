@@ -1,6 +1,6 @@
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from reward_proto.models import ModelKind
 from reward_service.backends.fake_backend import FakeBackend
-from reward_service.core.backend import DeviceLostError
+from reward_service.core.backend import Backend, DeviceLostError
 from reward_service.core.token_queue import TokenQueue
 from reward_service.core.worker import BatchReport, Entry, Submission, Worker
 from reward_service.domain import Batch, Encoded, Head, ItemScore, Read, Span
@@ -42,14 +42,17 @@ def expected(*ids: int) -> float:
 
 
 class Rig:
-    """A started worker on a fake backend that the test may hold or break."""
+    """A worker on a fake backend that the test may hold or break, or on another one."""
 
-    def __init__(self, before: Callable[[Batch], None] | None = None, max_items: int = 100) -> None:
+    def __init__(
+        self, before: Callable[[Batch], None] | None = None, max_items: int = 100, backend: Backend | None = None
+    ) -> None:
         self.telemetry = Recorder()
         queue: TokenQueue[Entry] = TokenQueue(
             max_items=max_items, max_tokens=1000, max_batch_tokens=100, max_padding=0.9
         )
-        self.worker = Worker("m", FakeBackend(HEAD, before=before), [HEAD], 0, queue, self.telemetry)
+        backend = backend or FakeBackend(HEAD, before=before)
+        self.worker = Worker("m", backend, [HEAD], 0, queue, self.telemetry)
 
     def submit(self, *inputs: Encoded, deadline_s: float | None = None) -> tuple[Submission, threading.Event]:
         done = threading.Event()
@@ -62,6 +65,21 @@ class Rig:
         assert done.wait(TIMEOUT_S)
         found = [r[0] if isinstance(r, tuple) else r for r in submission.results]
         return [r.sequence_score if isinstance(r, ItemScore) else type(r).__name__ for r in found]  # type: ignore[misc]
+
+
+class Divided(FakeBackend):
+    """One whose batches run on two lanes, or on `whole`."""
+
+    def __init__(self, whole: Backend, *lanes: Backend) -> None:
+        self.runtime = whole.runtime
+        self._whole = whole
+        self._lanes = lanes
+
+    def infer(self, batch: Batch) -> NDArray[np.float32]:
+        return self._whole.infer(batch)
+
+    def lanes(self) -> Sequence[Backend]:
+        return self._lanes
 
 
 @pytest.fixture
@@ -108,8 +126,7 @@ def test_nan_fails_its_item_alone(rigs: list[Rig]) -> None:
             logits[(batch.input_ids == POISON).any(axis=1)] = np.nan
             return logits
 
-    rigs.append(rig := Rig())
-    rig.worker.replicas[0].backend = NanBackend(HEAD)
+    rigs.append(rig := Rig(backend=NanBackend(HEAD)))
     rig.worker.start()
     assert rig.results(item(POISON), item(3)) == ["ModelFailedError", expected(3)]
     assert len(rig.telemetry.reports) == 1, "the neighbours need no second run"
@@ -190,11 +207,11 @@ def test_the_wait_is_estimated_from_the_measured_speed(rigs: list[Rig]) -> None:
 
 
 def test_warm_up_checks_that_the_output_fits_the_head() -> None:
-    rig = Rig()
-    rig.worker.warm_up()
-    rig.worker.replicas[0].backend = FakeBackend(Head(ModelKind.SEQUENCE_CLASSIFICATION, ("ok", "bad"), "ok"))
-    with pytest.raises(ModelFailedError, match="logits"):
-        rig.worker.warm_up()
+    Rig().worker.warm_up()
+    wrong = FakeBackend(Head(ModelKind.SEQUENCE_CLASSIFICATION, ("ok", "bad"), "ok"))
+    for backend in (wrong, Divided(wrong, FakeBackend(HEAD)), Divided(FakeBackend(HEAD), wrong)):
+        with pytest.raises(ModelFailedError, match="logits"):
+            Rig(backend=backend).worker.warm_up()
 
 
 def test_replicas_run_side_by_side_from_one_queue_and_survive_each_other(
@@ -225,6 +242,28 @@ def test_replicas_run_side_by_side_from_one_queue_and_survive_each_other(
     rig.worker.close(TIMEOUT_S)
     with pytest.raises(ModelFailedError, match="has ended"):
         rig.submit(item(1))
+
+
+def test_the_items_of_a_request_run_on_lanes_side_by_side_and_a_lone_one_on_the_whole(rigs: list[Rig]) -> None:
+    together = threading.Barrier(2)
+    ran: list[tuple[str, int]] = []
+
+    def on(name: str, meet: bool = False) -> FakeBackend:
+        def before(batch: Batch) -> None:
+            ran.append((name, len(batch.input_ids)))
+            if meet:
+                together.wait(TIMEOUT_S)
+
+        return FakeBackend(HEAD, before=before)
+
+    rigs.append(rig := Rig(backend=Divided(on("whole"), on("one", meet=True), on("two", meet=True))))
+    rig.worker.start()
+    assert rig.results(item(1)) == [expected(1)]
+    assert ran == [("whole", 1)]
+    assert rig.results(item(2), item(3)) == [expected(2), expected(3)], "each waits for the other"
+    assert sorted(ran[1:]) == [("one", 1), ("two", 1)]
+    cost = rig.worker.cost.cost
+    assert rig.worker.wait_s("", 2)[1] == pytest.approx(cost.of_queue(2 * cost.item_tokens, 100) / 2)
 
 
 def test_a_jobs_wait_is_its_share_of_the_queue(rigs: list[Rig]) -> None:
