@@ -92,12 +92,17 @@ async def check_service(http: httpx.AsyncClient, models: Sequence[str] | None) -
 
 
 async def send_load(
-    http: httpx.AsyncClient, items: Sequence[ScoreItem], plan: Plan, run: Run, on_answer: Callable[[Answer], None]
+    connect: Callable[[], httpx.AsyncClient],
+    items: Sequence[ScoreItem],
+    plan: Plan,
+    run: Run,
+    on_answer: Callable[[Answer], None],
 ) -> None:
     """Send the plan's load; the run fills as it goes.
 
     Args:
-        http: A client of the service, with as many connections as clients.
+        connect: Makes each client its own connection. One pool for all looks through all its connections whenever a
+            request begins or ends, which with tens of them takes longer than to send it.
         items: Sent in turn, again and again.
         plan: What to send, and until when.
         run: Where the answers go.
@@ -108,12 +113,13 @@ async def send_load(
 
     async def one_client(job: str) -> None:
         headers = {CLIENT_JOB_HEADER: job} if job else {}
-        for body in requests:
-            answer, pause_s = await _ask(http, job, body, headers, plan.timeout_s + GRACE_S)
-            run.answers.append(answer)
-            on_answer(answer)
-            if pause_s:
-                await asyncio.sleep(pause_s)
+        async with connect() as http:
+            for body in requests:
+                answer, pause_s = await _ask(http, job, body, headers, plan.timeout_s + GRACE_S)
+                run.answers.append(answer)
+                on_answer(answer)
+                if pause_s:
+                    await asyncio.sleep(pause_s)
 
     clients = [asyncio.create_task(one_client(job)) for job, number in plan.clients.items() for _ in range(number)]
     stop = asyncio.create_task(run.stopped.wait())

@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,16 +94,16 @@ async def _run(url: str, headers: dict[str, str], items: "Sequence[ScoreItem]", 
 
     run = Run()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, run.stopped.set)
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    connect = partial(httpx.AsyncClient, base_url=url, headers=headers, verify=httpx.create_ssl_context())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    async with httpx.AsyncClient(base_url=url, headers=headers, limits=limits) as http:
+    async with connect() as http:
         await check_service(http, plan.models)
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            bar = progress.add_task("requests", total=plan.requests)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("requests", total=plan.requests)
 
-            def on_answer(answer: Answer) -> None:
-                del answer
-                progress.advance(bar)
+        def on_answer(answer: Answer) -> None:
+            del answer
+            progress.advance(bar)
 
-            await send_load(http, items, plan, run, on_answer)
+        await send_load(connect, items, plan, run, on_answer)
     return run

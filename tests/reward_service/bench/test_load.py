@@ -37,11 +37,10 @@ def send(handler: Callable[[httpx.Request], Any], plan: Plan, run: Run | None = 
     run = run or Run()
     told: list[Answer] = []
 
-    async def work() -> None:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://service") as http:
-            await send_load(http, ITEMS, plan, run, told.append)
+    def connect() -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://service")
 
-    asyncio.run(work())
+    asyncio.run(send_load(connect, ITEMS, plan, run, told.append))
     assert told == run.answers
     return run
 
