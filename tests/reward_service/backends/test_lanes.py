@@ -1,5 +1,6 @@
 """What a backend's lanes compute."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,15 +63,20 @@ def test_one_thread_is_not_divided(make: Make, published: Published) -> None:
 
 
 def test_torch_computes_with_the_threads_of_what_runs(published: Published) -> None:
-    whole = MAKERS["torch"](published, 4)
+    seen: list[tuple[int, int]] = []
+
+    def note(module: torch.nn.Module, arguments: object) -> None:
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+
+    whole = TorchBackend(published.path, published.manifest.kind, threads=4)
+    whole._model.register_forward_pre_hook(note)
     (batch, *_) = make_batches(seed=0)
-
-    def threads_of(backend: TorchBackend) -> int:
-        backend.infer(batch)
-        return torch.get_num_threads()
-
     before = torch.get_num_threads()
-    with ThreadPoolExecutor(1) as pool:
-        counted = [pool.submit(threads_of, one).result() for one in (whole, *whole.lanes(), whole)]  # type: ignore[arg-type]
+    lanes = whole.lanes()
+    for backend in (whole, *lanes, whole, *lanes):
+        with ThreadPoolExecutor(1) as caller:
+            caller.submit(backend.infer, batch).result()
     torch.set_num_threads(before)
-    assert counted == [4, 2, 2, 4]
+    assert [threads for _, threads in seen] == [4, 2, 2, 4, 2, 2]
+    assert seen[:3] == seen[3:], "each has one thread that calls, whoever asks"
+    assert len({thread for thread, _ in seen}) == 3
