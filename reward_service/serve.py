@@ -222,6 +222,7 @@ def load_source(
         max_tokens=limits.max_queue_tokens,
         max_batch_tokens=batching.max_batch_tokens,
         max_padding=batching.max_padding,
+        pads_for_overhead=set(wanted.all_devices) != {"cpu"},
         policies=policies,
     )
     worker = Worker(published.name, backend, manifest.logit_heads, encoder.pad_id, queue, telemetry, more)

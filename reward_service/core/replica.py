@@ -149,7 +149,7 @@ class Replica:
             self._wait_until_nearly_free()
             if self._broken:
                 return False
-            held.extend(self._queue.take())
+            held.extend(self._queue.take(self._free.is_set))
             if not held:
                 return False
             batch = self._collate(held)

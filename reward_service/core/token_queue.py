@@ -60,8 +60,10 @@ class TokenQueue(Generic[W]):
         max_items: Items that may wait; see `core.queue_room` for several jobs.
         max_tokens: Real tokens that may wait.
         max_batch_tokens: Padded tokens of one batch: longest item x number of items. A longer item runs alone.
-        max_padding: Share of a batch's tokens that may be padding, in [0, 1); more where that costs less than another
-            batch.
+        max_padding: Share of a batch's tokens that may be padding, in [0, 1).
+        pads_for_overhead: Whether there may be more where that costs less than another batch. Not on the cores that
+            the rest of the service runs on: what that takes of them looks like the cost of a batch, and is not less
+            with fewer batches.
         policies: Weights and bounds of the jobs; all alike if None.
         clock: Seconds; the clock that deadlines are told by.
     """
@@ -73,6 +75,7 @@ class TokenQueue(Generic[W]):
         max_tokens: int,
         max_batch_tokens: int,
         max_padding: float,
+        pads_for_overhead: bool = True,
         policies: JobPolicies | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,12 +89,14 @@ class TokenQueue(Generic[W]):
         Kuck 1987), but no smaller than what it costs to begin one."""
         self._max_batch_tokens = max_batch_tokens
         self._max_padding = max_padding
+        self._pads_for_overhead = pads_for_overhead
         self._clock = clock
         self._policies = policies or JobPolicies()
         self._fair = FairShare(self._policies)
         self._room = QueueRoom(max_items, max_tokens, self._policies)
         self._waiting: dict[str, deque[W]] = {}
         self._last_job = ""
+        self._taking: list[Callable[[], bool]] = []
         self._contended_until_s = float("-inf")
         self._closed = False
         self._changed = threading.Condition()
@@ -174,20 +179,29 @@ class TokenQueue(Generic[W]):
                 self._fair.arrive(entry.job)
             self._changed.notify_all()
 
-    def take(self) -> list[W]:
+    def take(self, is_idle: Callable[[], bool] = lambda: True) -> list[W]:
         """Wait for the next batch, longest item first.
+
+        Args:
+            is_idle: Whether it would be run at once. Who cannot do that leaves it to who can.
 
         Returns:
             At least one entry whose caller still waits; nothing once the queue is closed.
         """
         with self._changed:
-            while True:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
-                if self._closed:
-                    return []
-                if batch := self._take_batch():
-                    return batch
+            self._taking.append(is_idle)
+            try:
+                while True:
+                    while not self._closed and (not self._waiting or self._others_are_idle(is_idle)):
+                        self._changed.wait()
+                    if self._closed:
+                        return []
+                    if batch := self._take_batch():
+                        return batch
+            finally:
+                self._taking.remove(is_idle)
+                if self._waiting:
+                    self._changed.notify_all()
 
     def close(self) -> list[W]:
         """Refuse new entries and wake the takers.
@@ -213,6 +227,9 @@ class TokenQueue(Generic[W]):
         with self._changed:
             return self._room.tokens_until_done(job, tokens)
 
+    def _others_are_idle(self, is_idle: Callable[[], bool]) -> bool:
+        return not is_idle() and any(other() for other in self._taking)
+
     def _check_room(self, job: str, items: int, tokens: int) -> None:
         try:
             self._room.check(job, items, tokens)
@@ -230,8 +247,9 @@ class TokenQueue(Generic[W]):
         now_s = self._clock()
         left: dict[str, set[int]] = {job: set() for job in due}
         bound = self.batch_tokens
+        overhead_tokens = self.overhead_tokens if self._pads_for_overhead else 0.0
         if self.takers > 1:
-            bound = min(bound, max(ceil(self.tokens / self.takers), int(self.overhead_tokens)))
+            bound = min(bound, max(ceil(self.tokens / self.takers), int(overhead_tokens)))
         window = self._window(due, now_s, left, bound)
         batch: list[W] = []
         if window:
@@ -242,7 +260,7 @@ class TokenQueue(Generic[W]):
                 self._max_padding,
                 [entry.job for entry in window] if len(due) > 1 else None,
                 lambda job: self._fair.allowance(job, least, bound),
-                self.overhead_tokens,
+                overhead_tokens,
             )
             batch = [window[index] for index in chosen]
             for job, items in Counter(entry.job for entry in batch).items():

@@ -1,5 +1,7 @@
 import random
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -21,6 +23,17 @@ class Item:
         return self.left or (self.deadline_s is not None and now_s >= self.deadline_s)
 
 
+TIMEOUT_S = 20.0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(int(TIMEOUT_S / 0.001)):
+        if condition():
+            return
+        time.sleep(0.001)
+    raise AssertionError("it does not come")
+
+
 def make_queue(
     max_items: int = 100,
     max_tokens: int = 1000,
@@ -28,12 +41,14 @@ def make_queue(
     clock: float = 0.0,
     policies: JobPolicies | None = None,
     max_padding: float = 0.5,
+    pads_for_overhead: bool = True,
 ) -> TokenQueue[Item]:
     return TokenQueue(
         max_items=max_items,
         max_tokens=max_tokens,
         max_batch_tokens=max_batch_tokens,
         max_padding=max_padding,
+        pads_for_overhead=pads_for_overhead,
         policies=policies,
         clock=lambda: clock,
     )
@@ -225,3 +240,42 @@ def test_several_takers_divide_what_is_too_little_for_a_batch_each(overhead_toke
     while queue.items:
         taken.append(len(queue.take()))
     assert taken == sizes
+
+
+def test_who_could_not_run_a_batch_at_once_leaves_it_to_who_can() -> None:
+    queue = make_queue(max_batch_tokens=10)
+    idle: dict[str, bool] = {"busy": False, "free": True}
+    taken: list[tuple[str, str]] = []
+
+    def take(taker: str) -> None:
+        taken.append((taker, queue.take(lambda: idle[taker])[0].name))
+
+    for round_ in range(20):
+        # The busy one waits first, and is busy or has just become idle while the other was not there.
+        threads = {name: threading.Thread(target=take, args=(name,)) for name in ("busy", "free")}
+        threads["busy"].start()
+        threads["free"].start()
+        until(lambda: len(queue._taking) == 2)
+        queue.put([Item(10, "first")])
+        threads["free"].join(TIMEOUT_S)
+        assert taken[2 * round_ :] == [("free", "first")]
+        queue.put([Item(10, "second")])
+        threads["busy"].join(TIMEOUT_S)
+        assert taken[2 * round_ + 1 :] == [("busy", "second")]
+
+
+def test_what_comes_while_nobody_is_idle_goes_to_who_asks() -> None:
+    queue = make_queue(max_batch_tokens=10)
+    queue.put([Item(10, "a"), Item(10, "b")])
+    assert [queue.take(lambda: False)[0].name for _ in range(2)] == ["a", "b"]
+
+
+def test_more_padding_is_taken_for_a_batchs_cost_only_where_that_is_known() -> None:
+    for pads, sizes in ((True, [2]), (False, [1, 1])):
+        queue = make_queue(max_padding=0.1, pads_for_overhead=pads)
+        queue.overhead_tokens = 1000.0
+        queue.put([Item(40), Item(10)])
+        taken = []
+        while queue.items:
+            taken.append(len(queue.take()))
+        assert taken == sizes
