@@ -277,3 +277,16 @@ def page(browser: Any) -> Iterator[Any]:
     yield page
     context.close()
     assert faults == []
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Waits until something that another thread does is done."""
+
+    def wait(is_done: Callable[[], bool]) -> None:
+        end_s = time.monotonic() + PROCESS_TIMEOUT_S
+        while not is_done():
+            assert time.monotonic() < end_s, "it never came"
+            time.sleep(0.002)
+
+    return wait

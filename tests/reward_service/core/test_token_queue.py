@@ -1,6 +1,5 @@
 import random
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,14 +23,6 @@ class Item:
 
 
 TIMEOUT_S = 20.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(int(TIMEOUT_S / 0.001)):
-        if condition():
-            return
-        time.sleep(0.001)
-    raise AssertionError("it does not come")
 
 
 def make_queue(
@@ -242,7 +233,7 @@ def test_several_takers_divide_what_is_too_little_for_a_batch_each(overhead_toke
     assert taken == sizes
 
 
-def test_who_could_not_run_a_batch_at_once_leaves_it_to_who_can() -> None:
+def test_who_could_not_run_a_batch_at_once_leaves_it_to_who_can(until: Callable[[Callable[[], bool]], None]) -> None:
     queue = make_queue(max_batch_tokens=10)
     idle: dict[str, bool] = {"busy": False, "free": True}
     taken: list[tuple[str, str]] = []

@@ -244,7 +244,9 @@ def test_replicas_run_side_by_side_from_one_queue_and_survive_each_other(
         rig.submit(item(1))
 
 
-def test_the_items_of_a_request_run_on_lanes_side_by_side_and_a_lone_one_on_the_whole(rigs: list[Rig]) -> None:
+def test_the_items_of_a_request_run_on_lanes_side_by_side_and_a_lone_one_on_the_whole(
+    rigs: list[Rig], until: Callable[[Callable[[], bool]], None]
+) -> None:
     together = threading.Barrier(2)
     ran: list[tuple[str, int]] = []
 
@@ -260,6 +262,7 @@ def test_the_items_of_a_request_run_on_lanes_side_by_side_and_a_lone_one_on_the_
     rig.worker.start()
     assert rig.results(item(1)) == [expected(1)]
     assert ran == [("whole", 1)]
+    until(lambda: len(rig.worker.queue._taking) == 2)
     assert rig.results(item(2), item(3)) == [expected(2), expected(3)], "each waits for the other"
     assert sorted(ran[1:]) == [("one", 1), ("two", 1)]
     cost = rig.worker.cost.cost

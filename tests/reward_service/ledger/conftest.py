@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -215,16 +214,3 @@ def half_failed() -> Answer:
     nothing = ItemScore((), None)
     models = (ModelOutcome(RELEVANCE, (error, error, nothing)), ModelOutcome(LENGTH, (WHOLE, error, WHOLE)))
     return Answer(MINUTE_MS, ASKER, ("a", "b", "c"), (TEXTS, TEXTS, TextItem("", "")), models)
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], bool]], None]:
-    """Waits until something that another thread does is done."""
-
-    def wait(is_done: Callable[[], bool]) -> None:
-        end_s = time.monotonic() + TIMEOUT_S
-        while not is_done():
-            assert time.monotonic() < end_s, "it never came"
-            time.sleep(0.002)
-
-    return wait
