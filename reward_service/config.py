@@ -168,9 +168,9 @@ class Batching(Section):
     Attributes:
         max_batch_tokens: Padded tokens of one batch: its longest input x its inputs. A longer input runs alone. The
             default suits a CPU, whose caches large batches leave; raise it on a GPU.
-        max_padding: Share of a batch's tokens that may be padding, in [0, 1). There is more of it where the measured
-            cost of a further batch is higher, as on a GPU with time to spare.
-        threads: Of one inference on the CPU. Models run side by side, each with as many.
+        max_padding: Share of a batch's tokens that may be padding, in [0, 1). On a GPU there is more of it where the
+            measured cost of a further batch is higher.
+        threads: Of each model on the CPU, divided into lanes that run batches side by side.
         encode_threads: Of the pool that segments and tokenizes.
     """
 
