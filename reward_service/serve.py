@@ -222,10 +222,18 @@ def load_source(
         max_tokens=limits.max_queue_tokens,
         max_batch_tokens=batching.max_batch_tokens,
         max_padding=batching.max_padding,
-        pads_for_overhead=set(wanted.all_devices) != {"cpu"},
         policies=policies,
     )
-    worker = Worker(published.name, backend, manifest.logit_heads, encoder.pad_id, queue, telemetry, more)
+    worker = Worker(
+        published.name,
+        backend,
+        manifest.logit_heads,
+        encoder.pad_id,
+        queue,
+        telemetry,
+        more,
+        shares_cores=set(wanted.all_devices) == {"cpu"},
+    )
     worker.warm_up()
     logger.info(
         "loaded %s@%s on %s in %.1f s",

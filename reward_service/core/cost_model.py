@@ -20,6 +20,9 @@ TINY_TOKEN_S = 1e-9
 OVERHEAD_SHARE = 0.1
 """Share of a short batch's time that may go to `b`."""
 
+SHORT_BATCH_S = 0.02
+"""So long a short batch takes where `b` tells nothing."""
+
 SURE_ERRORS = 2.0
 """So many standard errors below its estimate `b` is taken to be where padding is added for its sake."""
 
@@ -39,6 +42,7 @@ class Cost:
         item_tokens: Real tokens of an item, on average.
         overhead_tokens: b / a, for as many padded tokens a batch could be longer in the time that another one costs
             beside its tokens; less where it is not sure, 0 where nothing is.
+        short_batch_tokens: The least batch whose overhead is a small share of its time; None where nothing is known.
     """
 
     token_s: float = 0.0
@@ -46,6 +50,7 @@ class Cost:
     padding: float = 1.0
     item_tokens: float = 0.0
     overhead_tokens: float = 0.0
+    short_batch_tokens: int | None = None
 
     def of_batch(self, padded_tokens: int) -> float:
         """Seconds for one batch."""
@@ -57,17 +62,18 @@ class Cost:
         full = max(batch_tokens, self.item_tokens)
         return self.of_batch(0) * padded / full + self.token_s * padded if padded else 0.0
 
-    @property
-    def short_batch_tokens(self) -> int | None:
-        """The least batch whose overhead is a small share of its time; None where nothing is known."""
-        return max(1, round(self.batch_s / (self.token_s * OVERHEAD_SHARE))) if self.token_s else None
-
 
 class CostModel:
-    """Learns the cost of batches. Safe to use from several threads."""
+    """Learns the cost of batches. Safe to use from several threads.
 
-    def __init__(self) -> None:
+    Args:
+        shares_cores: Whether batches are computed on the cores that the rest of the service runs on. What that takes of
+            them looks like `b` there, and is no less with fewer batches, so that none is put together for its sake.
+    """
+
+    def __init__(self, *, shares_cores: bool = False) -> None:
         self.cost = Cost()
+        self._shares_cores = shares_cores
         self._lock = threading.Lock()
         self._weight = self._squared_weight = self._x = self._y = self._xx = self._xy = self._yy = 0.0
         self._real = self._items = 0.0
@@ -87,9 +93,15 @@ class CostModel:
             self._real = self._real * FORGETTING + real_tokens
             self._items = self._items * FORGETTING + items
             token_s, batch_s, error_s = self._fit()
-            sure_s = max(0.0, batch_s - SURE_ERRORS * error_s)
+            sure_s = 0.0 if self._shares_cores else max(0.0, batch_s - SURE_ERRORS * error_s)
+            short_s = SHORT_BATCH_S if self._shares_cores else batch_s / OVERHEAD_SHARE
             self.cost = Cost(
-                token_s, batch_s, self._x / self._real, self._real / self._items, overhead_tokens=sure_s / token_s
+                token_s,
+                batch_s,
+                padding=self._x / self._real,
+                item_tokens=self._real / self._items,
+                overhead_tokens=sure_s / token_s,
+                short_batch_tokens=max(1, round(short_s / token_s)),
             )
 
     def _fit(self) -> tuple[float, float, float]:

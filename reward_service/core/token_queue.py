@@ -60,10 +60,8 @@ class TokenQueue(Generic[W]):
         max_items: Items that may wait; see `core.queue_room` for several jobs.
         max_tokens: Real tokens that may wait.
         max_batch_tokens: Padded tokens of one batch: longest item x number of items. A longer item runs alone.
-        max_padding: Share of a batch's tokens that may be padding, in [0, 1).
-        pads_for_overhead: Whether there may be more where that costs less than another batch. Not on the cores that
-            the rest of the service runs on: what that takes of them looks like the cost of a batch, and is not less
-            with fewer batches.
+        max_padding: Share of a batch's tokens that may be padding, in [0, 1); more where that costs less than another
+            batch.
         policies: Weights and bounds of the jobs; all alike if None.
         clock: Seconds; the clock that deadlines are told by.
     """
@@ -75,7 +73,6 @@ class TokenQueue(Generic[W]):
         max_tokens: int,
         max_batch_tokens: int,
         max_padding: float,
-        pads_for_overhead: bool = True,
         policies: JobPolicies | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -89,7 +86,6 @@ class TokenQueue(Generic[W]):
         Kuck 1987), but no smaller than what it costs to begin one."""
         self._max_batch_tokens = max_batch_tokens
         self._max_padding = max_padding
-        self._pads_for_overhead = pads_for_overhead
         self._clock = clock
         self._policies = policies or JobPolicies()
         self._fair = FairShare(self._policies)
@@ -247,9 +243,8 @@ class TokenQueue(Generic[W]):
         now_s = self._clock()
         left: dict[str, set[int]] = {job: set() for job in due}
         bound = self.batch_tokens
-        overhead_tokens = self.overhead_tokens if self._pads_for_overhead else 0.0
         if self.takers > 1:
-            bound = min(bound, max(ceil(self.tokens / self.takers), int(overhead_tokens)))
+            bound = min(bound, max(ceil(self.tokens / self.takers), int(self.overhead_tokens)))
         window = self._window(due, now_s, left, bound)
         batch: list[W] = []
         if window:
@@ -260,7 +255,7 @@ class TokenQueue(Generic[W]):
                 self._max_padding,
                 [entry.job for entry in window] if len(due) > 1 else None,
                 lambda job: self._fair.allowance(job, least, bound),
-                overhead_tokens,
+                self.overhead_tokens,
             )
             batch = [window[index] for index in chosen]
             for job, items in Counter(entry.job for entry in batch).items():

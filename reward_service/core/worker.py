@@ -42,6 +42,7 @@ class Worker:
         queue: Where inputs wait.
         telemetry: Is told of each batch.
         more_backends: Of the same model and runtime, each of which runs batches of its own.
+        shares_cores: See `core.cost_model.CostModel`.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class Worker:
         queue: TokenQueue[Entry],
         telemetry: Telemetry,
         more_backends: Sequence[Backend] = (),
+        *,
+        shares_cores: bool = False,
     ) -> None:
         self.queue = queue
         self.model = model
-        self.cost = CostModel()
+        self.cost = CostModel(shares_cores=shares_cores)
         self._heads = tuple(heads)
         self._pad_id = pad_id
         self._ended = 0

@@ -114,3 +114,14 @@ def test_the_error_is_that_of_the_textbook() -> None:
 def test_a_short_batch_spends_a_tenth_on_itself() -> None:
     assert taught(sizes(20)).cost.short_batch_tokens == 250  # 250 x 0.2 ms = 50 ms, beside 5 ms.
     assert taught(sizes(20), b_s=0.0).cost.short_batch_tokens == pytest.approx(1, abs=1)
+
+
+def test_where_other_work_looks_like_the_cost_of_a_batch_none_is_put_together_for_it() -> None:
+    shared, alone = CostModel(shares_cores=True), CostModel()
+    for tokens in (100, 300, 200, 500, 400) * 8:
+        for model in (shared, alone):
+            model.observe(items=1, real_tokens=tokens, padded_tokens=tokens, duration_s=5e-3 + 2e-4 * tokens)
+    assert alone.cost.overhead_tokens == pytest.approx(25)
+    assert shared.cost.overhead_tokens == 0
+    assert shared.cost.short_batch_tokens == 100  # 20 ms.
+    assert shared.cost.of_batch(100) == alone.cost.of_batch(100) == pytest.approx(25e-3)

@@ -32,14 +32,12 @@ def make_queue(
     clock: float = 0.0,
     policies: JobPolicies | None = None,
     max_padding: float = 0.5,
-    pads_for_overhead: bool = True,
 ) -> TokenQueue[Item]:
     return TokenQueue(
         max_items=max_items,
         max_tokens=max_tokens,
         max_batch_tokens=max_batch_tokens,
         max_padding=max_padding,
-        pads_for_overhead=pads_for_overhead,
         policies=policies,
         clock=lambda: clock,
     )
@@ -259,14 +257,3 @@ def test_what_comes_while_nobody_is_idle_goes_to_who_asks() -> None:
     queue = make_queue(max_batch_tokens=10)
     queue.put([Item(10, "a"), Item(10, "b")])
     assert [queue.take(lambda: False)[0].name for _ in range(2)] == ["a", "b"]
-
-
-def test_more_padding_is_taken_for_a_batchs_cost_only_where_that_is_known() -> None:
-    for pads, sizes in ((True, [2]), (False, [1, 1])):
-        queue = make_queue(max_padding=0.1, pads_for_overhead=pads)
-        queue.overhead_tokens = 1000.0
-        queue.put([Item(40), Item(10)])
-        taken = []
-        while queue.items:
-            taken.append(len(queue.take()))
-        assert taken == sizes
