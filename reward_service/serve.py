@@ -215,25 +215,25 @@ def load_source(
     try:
         backend, *more = load_backends(published, wanted, batching)
         encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
-    except (ValueError, ImportError) as error:
+        queue: TokenQueue[Waiting] = TokenQueue(
+            max_items=limits.max_queue_items,
+            max_tokens=limits.max_queue_tokens,
+            max_batch_tokens=batching.max_batch_tokens,
+            max_padding=batching.max_padding,
+            policies=policies,
+        )
+        worker = Worker(
+            published.name,
+            backend,
+            manifest.logit_heads,
+            encoder.pad_id,
+            queue,
+            telemetry,
+            more,
+            shares_cores=set(wanted.all_devices) == {"cpu"},
+        )
+    except (ValueError, ImportError, RuntimeError) as error:
         raise StoreError(f"{published.name}@{published.version}: {error}") from error
-    queue: TokenQueue[Waiting] = TokenQueue(
-        max_items=limits.max_queue_items,
-        max_tokens=limits.max_queue_tokens,
-        max_batch_tokens=batching.max_batch_tokens,
-        max_padding=batching.max_padding,
-        policies=policies,
-    )
-    worker = Worker(
-        published.name,
-        backend,
-        manifest.logit_heads,
-        encoder.pad_id,
-        queue,
-        telemetry,
-        more,
-        shares_cores=set(wanted.all_devices) == {"cpu"},
-    )
     worker.warm_up()
     logger.info(
         "loaded %s@%s on %s in %.1f s",

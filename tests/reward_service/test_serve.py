@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from reward_proto.models import ModelKind
+from reward_service.backends.onnx_backend import OnnxBackend
 from reward_service.config import Batching, Limits, ModelSettings, Runtime
 from reward_service.domain import ModelCard
 from reward_service.errors import StoreError
@@ -14,10 +15,10 @@ from reward_service.serve import load_source
 from reward_service.web.metrics import Metrics
 
 
-def load(store: Path, **wanted: str) -> ModelCard:
+def load(store: Path, threads: int = 1, **wanted: str) -> ModelCard:
     settings = ModelSettings.model_validate({"name": "relevance", **wanted})
     metrics = Metrics(CollectorRegistry(), 4)
-    source = load_source(Store(store), settings, Limits(), Batching(threads=1), ThreadPoolExecutor(1), metrics)
+    source = load_source(Store(store), settings, Limits(), Batching(threads=threads), ThreadPoolExecutor(1), metrics)
     (card,) = source.cards
     return card
 
@@ -60,3 +61,13 @@ def test_what_is_not_there_is_a_store_error(tiny_store: Path, not_exported: Path
         load(tiny_store, name="nobody")
     with pytest.raises(StoreError, match="device 'cuda'"):
         load(tiny_store, device="cuda")
+
+
+def test_lanes_that_cannot_be_opened_are_told(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(backend: OnnxBackend, threads: int) -> None:
+        if threads == 1:
+            raise RuntimeError("no memory for a second session")
+
+    monkeypatch.setattr(OnnxBackend, "_open", refuse)
+    with pytest.raises(StoreError, match=r"relevance@.*no memory for a second session"):
+        load(tiny_store, threads=2, runtime="onnxruntime")
