@@ -14,8 +14,6 @@ from reward_service.errors import ModelFailedError
 OUTPUT = "logits"
 """The one output that an exported model has."""
 
-CPU = "CPUExecutionProvider"
-
 SPIN_US = 20
 """Longer than most gaps between the operators of a run. With the usual 1000 two sessions on two cores lose a tenth."""
 
@@ -41,7 +39,7 @@ class OnnxBackend:
         self.runtime = f"onnxruntime-{precision}"
         self._path = path
         self._threads = threads
-        self._provider = _provider(device)
+        self._device = device
         self._session = self._open(threads)
 
     def _open(self, threads: int) -> onnxruntime.InferenceSession:
@@ -51,14 +49,15 @@ class OnnxBackend:
         options.inter_op_num_threads = 1
         for name, value in _spinning().items():
             options.add_session_config_entry(name, value)
+        provider = _provider(self._device)
         try:
-            session = onnxruntime.InferenceSession(str(self._path), options, providers=[self._provider])
+            session = onnxruntime.InferenceSession(str(self._path), options, providers=[provider])
         except Exception as error:  # onnxruntime's own have no common base
             raise RuntimeError(f"onnxruntime cannot open {self._path}: {error}") from error
-        wanted = self._provider if isinstance(self._provider, str) else self._provider[0]
+        wanted = provider if isinstance(provider, str) else provider[0]
         if wanted not in session.get_providers():
             # It falls back to the CPU, and only logs that, where a library of the device's is missing.
-            raise ValueError(f"onnxruntime could not start {wanted}; its log says why")
+            raise ValueError(f"onnxruntime could not start {wanted} for device {self._device!r}; its log says why")
         return session
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
@@ -73,7 +72,7 @@ class OnnxBackend:
     def lanes(self) -> "list[OnnxBackend]":
         """Lanes that share a second session, of fewer threads; see `core.backend.DivisibleBackend`."""
         count, threads = divide(self._threads)
-        if count == 1 or self._provider != CPU:
+        if count == 1 or self._device != "cpu":
             return []
         lane = copy.copy(self)
         lane._threads, lane._session = threads, self._open(threads)
@@ -99,7 +98,7 @@ def _spinning() -> dict[str, str]:
 def _provider(device: str) -> str | tuple[str, dict[str, str]]:
     kind, _, index = device.partition(":")
     if kind == "cpu":
-        return CPU
+        return "CPUExecutionProvider"
     available = onnxruntime.get_available_providers()
     if kind != "cuda" or "CUDAExecutionProvider" not in available:
         raise ValueError(f"onnxruntime cannot use device {device!r}; this build has {', '.join(available)}")
