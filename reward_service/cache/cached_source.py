@@ -104,14 +104,20 @@ class CachedSource(WrappingSource):
             work.waiters += 1
         answered = _Answered()
         try:
-            await asyncio.gather(self._lead(answered, own), self._follow(answered, followed, wanted, deadline_s, job))
+            if followed:
+                following = self._follow(answered, followed, wanted, deadline_s, job)
+                await asyncio.gather(self._lead(answered, own), following)
+            else:  # As nearly always. A task each takes time.
+                await self._lead(answered, own)
         finally:
             self._in_flight.leave(works)
         return answered
 
     async def _lead(self, answered: _Answered, own: Sequence[Work]) -> None:
         # Whoever leaves takes nothing with it that others wait for.
-        for work, outcome in zip(own, await asyncio.gather(*(asyncio.shield(w.task) for w in own)), strict=True):
+        shielded = [asyncio.shield(work.task) for work in own]
+        outcomes = [await shielded[0]] if len(own) == 1 else await asyncio.gather(*shielded)
+        for work, outcome in zip(own, outcomes, strict=True):
             answered.results.update(zip(work.items, outcome.results, strict=True))
             answered.costs.append(outcome)
             answered.hits += work.hits
@@ -124,8 +130,6 @@ class CachedSource(WrappingSource):
         deadline_s: float | None,
         job: str,
     ) -> None:
-        if not followed:
-            return
         begin_s = time.monotonic()
         shared = await follow(followed, self._heads, deadline_s)
         answered.costs.append(SourceOutcome((), queue_s=time.monotonic() - begin_s))
