@@ -10,6 +10,8 @@ from reward_service.bench.figures import Figures
 NO_JOB = "(no job)"
 NOTHING = "-"
 
+CACHED = "Scores came from the service's cache. With --unique the models compute every one."
+
 
 def tables_of(figures: Figures) -> RenderableType:
     """The whole, then each job where there are several, then errors where there are any."""
@@ -33,6 +35,8 @@ def _whole(figures: Figures) -> Table:
     table.add_row("batch fill", _share(figures.batch_fill))
     table.add_row("padding", _share(figures.padding_share))
     table.add_row("cached scores", _share(figures.cached / figures.scores if figures.scores else None))
+    if figures.cached:
+        table.caption = CACHED
     for name, value in figures.latency_ms.items():
         table.add_row(f"latency {name}", f"{value:,.1f} ms")
     return table

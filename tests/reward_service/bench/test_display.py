@@ -37,3 +37,8 @@ def test_a_run_without_jobs_or_errors_has_one_table() -> None:
     assert "Jobs" not in text
     assert "Errors" not in text
     assert " - " in text, "no token was counted, so no fill is told"
+
+
+def test_a_load_that_the_cache_answers_says_how_to_reach_the_models() -> None:
+    assert "--unique" in show([Answer("", 0.1, items=2, scores=2, cached=1)], {"": 1})
+    assert "--unique" not in show([Answer("", 0.1, items=2, scores=2)], {"": 1})
