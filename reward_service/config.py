@@ -138,7 +138,7 @@ class Limits(Section):
         max_queue_items: Inputs of one model that may be tokenized or wait at a time; up to twice as many where a job
             has less than its share of them.
         max_queue_tokens: Their tokens, likewise.
-        max_pending_bytes: Of all bodies together that have not arrived whole.
+        max_pending_bytes: Of the bodies of all requests together that are not answered.
         receive_timeout_s: How long a request's head may take to arrive, then its body; a reply's end to be read.
         max_client_jobs: Different `client_job` labels in the metrics; further jobs share `other`.
     """

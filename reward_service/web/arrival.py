@@ -20,18 +20,22 @@ MAX_HEAD_BYTES = 64 * 1024
 
 _REPLY, _CONTINUE, _BLANK_LINE = b"HTTP/1.1 ", b"HTTP/1.1 100 ", b"\r\n\r\n"
 
+SMALL_BYTES = 64 * 1024
+"""Bodies of no more are not refused for what the others hold: the queue's bounds bound them too."""
+
 RETRY_AFTER_S = 1.0
 """When a request may come again that met too many others on their way."""
 
 
 class BodyArrival:
-    """ASGI middleware. Bounds how long a body may take, and how much of all bodies may wait for its rest.
+    """ASGI middleware. Bounds how long a body may take, and how much all bodies hold until their replies.
 
     Args:
         app: What is served.
         timeout_s: From the head of a request to the end of its body.
         max_bytes: Of one body; what is over it is thrown away elsewhere.
-        max_pending_bytes: Of all bodies that have not arrived whole.
+        max_pending_bytes: Of all bodies whose requests are not answered. What they hold beside what a model reads
+            waits in memory as long as they do.
     """
 
     def __init__(self, app: ASGIApp, timeout_s: float, max_bytes: int, max_pending_bytes: int) -> None:
@@ -63,11 +67,8 @@ class BodyArrival:
             more = min(len(message.get("body", b"")), self._max_bytes - held)
             self._pending_bytes += more
             held += more
-            if arrived:
-                self._pending_bytes -= held
-                held = 0
-            elif self._pending_bytes > self._max_pending_bytes:
-                raise OverloadedError("too many bodies are on their way", retry_after_s=RETRY_AFTER_S)
+            if self._pending_bytes > self._max_pending_bytes and held > SMALL_BYTES:
+                raise OverloadedError("too many large bodies are waiting", retry_after_s=RETRY_AFTER_S)
             return message
 
         try:

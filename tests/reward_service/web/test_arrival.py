@@ -61,38 +61,65 @@ def test_what_is_thrown_away_counts_up_to_the_limit_of_a_body() -> None:
     assert call(app, [chunk(100, True), chunk(100, True), chunk(1, False)]) == 201
 
 
+KIB = 1024
+
+
 def test_all_bodies_together_are_bounded() -> None:
     async def scenario() -> None:
-        app = BodyArrival(read_all, timeout_s=60, max_bytes=10, max_pending_bytes=15)
+        app = BodyArrival(read_all, timeout_s=60, max_bytes=100 * KIB, max_pending_bytes=150 * KIB)
         go_on = asyncio.Event()
         begun = asyncio.Event()
 
         async def slow() -> Any:
             if not begun.is_set():
                 begun.set()
-                return chunk(10, True)
+                return chunk(100 * KIB, True)
             await go_on.wait()
             return chunk(0, False)
-
-        async def quick() -> Any:
-            return chunk(6, True)
-
-        async def drop(_: Any) -> None:
-            pass
 
         held = asyncio.create_task(app(SCOPE, slow, drop))
         await begun.wait()
         with pytest.raises(OverloadedError):
-            await app(SCOPE, quick, drop)
+            await app(SCOPE, sends(chunk(65 * KIB, True)), drop)
         go_on.set()
         await held
-
-        async def whole() -> Any:
-            return chunk(10, False)
-
-        await app(SCOPE, whole, drop)
+        await app(SCOPE, sends(chunk(100 * KIB, False)), drop)
 
     asyncio.run(scenario())
+
+
+def test_a_body_counts_until_its_request_is_answered_and_holds_up_no_small_one() -> None:
+    async def scenario() -> None:
+        answer = asyncio.Event()
+        arrived = asyncio.Event()
+
+        async def wait_for_scores(_: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+            await receive()
+            arrived.set()
+            await answer.wait()
+
+        app = BodyArrival(wait_for_scores, timeout_s=60, max_bytes=100 * KIB, max_pending_bytes=150 * KIB)
+        waiting = asyncio.create_task(app(SCOPE, sends(chunk(100 * KIB, False)), drop))
+        await arrived.wait()
+        with pytest.raises(OverloadedError):
+            await app(SCOPE, sends(chunk(65 * KIB, False)), drop)
+        small = asyncio.create_task(app(SCOPE, sends(chunk(64 * KIB, False)), drop))
+        answer.set()
+        await asyncio.gather(waiting, small)
+        await app(SCOPE, sends(chunk(100 * KIB, False)), drop)
+
+    asyncio.run(scenario())
+
+
+def sends(message: dict[str, Any]) -> Callable[[], Any]:
+    async def receive() -> Any:
+        return message
+
+    return receive
+
+
+async def drop(_: Any) -> None:
+    pass
 
 
 def test_waiting_for_the_caller_to_leave_has_no_end() -> None:
