@@ -20,6 +20,7 @@ from typing import Generic, Protocol, TypeVar
 from reward_service.core.batch_choice import choose_batch
 from reward_service.core.fair_share import FairShare, JobPolicies
 from reward_service.core.queue_room import QueueRoom
+from reward_service.core.takers import Takers
 from reward_service.errors import OverloadedError
 
 WINDOW_ITEMS = 512
@@ -92,10 +93,10 @@ class TokenQueue(Generic[W]):
         self._room = QueueRoom(max_items, max_tokens, self._policies)
         self._waiting: dict[str, deque[W]] = {}
         self._last_job = ""
-        self._taking: list[Callable[[], bool]] = []
         self._contended_until_s = float("-inf")
         self._closed = False
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._takers = Takers(self._lock, lambda: bool(self._waiting))
 
     @property
     def items(self) -> int:
@@ -122,13 +123,13 @@ class TokenQueue(Generic[W]):
             RateLimitedError: The job has as many waiting as it may have.
             PayloadTooLargeError: They would not fit into an empty queue either.
         """
-        with self._changed:
+        with self._lock:
             self._check_room(job, items, 0)
             self._room.reserve(job, items)
 
     def release(self, job: str, items: int) -> None:
         """Give back places that were kept."""
-        with self._changed:
+        with self._lock:
             self._room.release(job, items)
 
     def put(self, entries: Sequence[W], reserved: int = 0) -> None:
@@ -146,7 +147,7 @@ class TokenQueue(Generic[W]):
         """
         job = entries[0].job
         tokens = sum(entry.length_tokens for entry in entries)
-        with self._changed:
+        with self._lock:
             self._room.release(job, reserved)
             if self._closed:
                 raise RuntimeError("the queue is closed")
@@ -158,22 +159,23 @@ class TokenQueue(Generic[W]):
                 if self._last_job:
                     self._contended_until_s = self._clock() + CONTENTION_S
                 self._last_job = job
-            self._changed.notify_all()
+            self._takers.wake_one()
 
     def put_back(self, entries: Sequence[W]) -> None:
-        """Return what was taken and not run, to be taken first again; there is room for it.
+        """Return a batch that was taken and not run, to be taken first again; there is room for it, and nobody pays.
 
         Raises:
             RuntimeError: The queue is closed.
         """
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise RuntimeError("the queue is closed")
             for entry in reversed(entries):
                 self._room.add(entry.job, 1, entry.length_tokens)
                 self._waiting.setdefault(entry.job, deque()).appendleft(entry)
                 self._fair.arrive(entry.job)
-            self._changed.notify_all()
+            self._charge(entries, -1)
+            self._takers.wake_one()
 
     def take(self, is_idle: Callable[[], bool] = lambda: True) -> list[W]:
         """Wait for the next batch, longest item first.
@@ -184,20 +186,17 @@ class TokenQueue(Generic[W]):
         Returns:
             At least one entry whose caller still waits; nothing once the queue is closed.
         """
-        with self._changed:
-            self._taking.append(is_idle)
-            try:
-                while True:
-                    while not self._closed and (not self._waiting or self._others_are_idle(is_idle)):
-                        self._changed.wait()
-                    if self._closed:
-                        return []
+        with self._lock, self._takers.one_more(is_idle) as taker:
+            while not self._closed:
+                if not self._waiting:
+                    taker.sleep()
+                elif is_idle() or (idle := self._takers.idle()) is None:
                     if batch := self._take_batch():
                         return batch
-            finally:
-                self._taking.remove(is_idle)
-                if self._waiting:
-                    self._changed.notify_all()
+                else:
+                    idle.wake()
+                    taker.sleep()
+            return []
 
     def close(self) -> list[W]:
         """Refuse new entries and wake the takers.
@@ -205,12 +204,12 @@ class TokenQueue(Generic[W]):
         Returns:
             The entries that nobody will run.
         """
-        with self._changed:
+        with self._lock:
             self._closed = True
             left = [entry for entries in self._waiting.values() for entry in entries]
             for job in list(self._waiting):
-                self._remove(job, {id(entry) for entry in self._waiting[job]})
-            self._changed.notify_all()
+                self._remove(job, set(map(id, self._waiting[job])))
+            self._takers.wake_all()
         return left
 
     def tokens_until_done(self, job: str, tokens: int) -> float:
@@ -220,23 +219,17 @@ class TokenQueue(Generic[W]):
             job: Whose.
             tokens: That it would add to what it has waiting.
         """
-        with self._changed:
+        with self._lock:
             return self._room.tokens_until_done(job, tokens)
-
-    def _others_are_idle(self, is_idle: Callable[[], bool]) -> bool:
-        return not is_idle() and any(other() for other in self._taking)
 
     def _check_room(self, job: str, items: int, tokens: int) -> None:
         try:
             self._room.check(job, items, tokens)
         except OverloadedError:
-            self._drop_abandoned()
+            now_s = self._clock()
+            for other in list(self._waiting):
+                self._remove(other, {id(entry) for entry in self._waiting[other] if entry.is_abandoned(now_s)})
             self._room.check(job, items, tokens)
-
-    def _drop_abandoned(self) -> None:
-        now_s = self._clock()
-        for job in list(self._waiting):
-            self._remove(job, {id(entry) for entry in self._waiting[job] if entry.is_abandoned(now_s)})
 
     def _take_batch(self) -> list[W]:
         due = self._fair.due()
@@ -258,13 +251,16 @@ class TokenQueue(Generic[W]):
                 self.overhead_tokens,
             )
             batch = [window[index] for index in chosen]
-            for job, items in Counter(entry.job for entry in batch).items():
-                self._fair.charge(job, items * batch[0].length_tokens)
+            self._charge(batch)
             for entry in batch:
                 left[entry.job].add(id(entry))
         for job, gone in left.items():
             self._remove(job, gone)
         return batch
+
+    def _charge(self, batch: Sequence[W], sign: int = 1) -> None:
+        for job, items in Counter(entry.job for entry in batch).items():
+            self._fair.charge(job, sign * items * batch[0].length_tokens)
 
     def _window(self, due: Sequence[str], now_s: float, left: dict[str, set[int]], bound: int) -> list[W]:
         """The items that are due first; those that nobody waits for are put into `left`."""

@@ -207,6 +207,16 @@ def test_what_was_taken_and_not_run_is_next_again() -> None:
         queue.put_back(taken)
 
 
+def test_nobody_pays_for_what_was_put_back() -> None:
+    queue = make_queue(max_batch_tokens=10)
+    queue.put([Item(10, "a", job="a")])
+    queue.put([Item(10, "b", job="b")])
+    for _ in range(3):
+        taken = queue.take()
+        assert [item.name for item in taken] == ["a"]
+        queue.put_back(taken)
+
+
 def test_the_work_until_a_job_is_done_is_what_its_share_lets_in_between() -> None:
     queue = make_queue(policies=JobPolicies(jobs={"b": JobPolicy(weight=2.0), "c": JobPolicy(priority=-1)}))
     for job, tokens in (("a", 30), ("b", 80), ("c", 100)):
@@ -244,7 +254,7 @@ def test_who_could_not_run_a_batch_at_once_leaves_it_to_who_can(until: Callable[
         threads = {name: threading.Thread(target=take, args=(name,)) for name in ("busy", "free")}
         threads["busy"].start()
         threads["free"].start()
-        until(lambda: len(queue._taking) == 2)
+        until(lambda: len(queue._takers) == 2)
         queue.put([Item(10, "first")])
         threads["free"].join(TIMEOUT_S)
         assert taken[2 * round_ :] == [("free", "first")]
@@ -257,3 +267,33 @@ def test_what_comes_while_nobody_is_idle_goes_to_who_asks() -> None:
     queue = make_queue(max_batch_tokens=10)
     queue.put([Item(10, "a"), Item(10, "b")])
     assert [queue.take(lambda: False)[0].name for _ in range(2)] == ["a", "b"]
+
+
+def test_nothing_is_left_while_all_sleep_whoever_becomes_idle_or_busy_meanwhile() -> None:
+    queue = make_queue(max_batch_tokens=10, max_items=5000, max_tokens=50_000)
+    idle = [True] * 4
+    given = threading.Semaphore(0)
+    taken: list[str] = []
+
+    def run(me: int) -> None:
+        rng = random.Random(me)
+        while batch := queue.take(lambda: idle[me]):
+            taken.extend(item.name for item in batch)
+            idle[rng.randrange(4)] = rng.random() < 0.5
+            given.release()
+
+    threads = [threading.Thread(target=run, args=(me,), daemon=True) for me in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(1500):
+        queue.put([Item(10, str(number))] if number % 3 else [Item(10, str(number)), Item(10, f"{number} too")])
+        idle[:] = [not each for each in idle]  # Whoever was woken may have no time when it gets there.
+        if number % 3 < 2:
+            assert given.acquire(timeout=TIMEOUT_S), "all sleep while something waits"
+    for _ in range(1000):
+        assert given.acquire(timeout=TIMEOUT_S)
+    assert len(set(taken)) == len(taken) == 2000
+    queue.close()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive()
