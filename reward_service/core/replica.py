@@ -40,6 +40,10 @@ of it for short inputs."""
 LONGEST_WAIT_S = 3600.0
 """Python's locks take no infinity."""
 
+PATIENCE_S = 1.0
+"""So long after the backend was expected to be free its next batch waits for it. Then it goes back to the queue: others
+may have time, and this one may never be free."""
+
 THREADS = 2
 
 
@@ -153,13 +157,15 @@ class Replica:
             if not held:
                 return False
             batch = self._collate(held)
-            self._turn.acquire()
+            if not self._turn.acquire(timeout=PATIENCE_S):
+                self._put_back(held)
+                self._free.wait()
+                return True
             self._expect(batch)
         # From here on the other thread may choose the batch after this one, as soon as this one is nearly done.
         try:
             if self._broken:
-                self._queue.put_back(held)
-                held.clear()
+                self._put_back(held)
                 return False
             entries, ran = self._infer_wanted(held, batch)
         except BaseException:
@@ -177,9 +183,17 @@ class Replica:
             if left_s <= 0 or self._free.wait(min(left_s, LONGEST_WAIT_S)):
                 return
 
-    def _expect(self, batch: Batch) -> None:
+    def _put_back(self, held: list[Entry]) -> None:
+        try:
+            self._queue.put_back(held)
+        except RuntimeError:  # It was closed.
+            fail_entries(self._model, held)
+        held.clear()
+
+    def _expect(self, batch: Batch, lanes: int = 1) -> None:
         # While nothing was learned the other thread waits until the inference is over.
-        self._busy_until_s = time.monotonic() + (self._cost.cost.of_batch(int(batch.input_ids.size)) or math.inf)
+        expected_s = self._cost.cost.of_batch(int(batch.input_ids.size)) / lanes
+        self._busy_until_s = time.monotonic() + (expected_s or math.inf)
         self._free.clear()
 
     def _infer_wanted(self, held: Sequence[Entry], batch: Batch) -> "tuple[list[Entry], _Ran | Exception | None]":
@@ -199,6 +213,7 @@ class Replica:
         begin_s = time.monotonic()
         is_alone = len(entries) == 1 and len(entries[0].submission.results) == 1 and not self._queue.items
         with self._division.turn(self._lane, is_alone=is_alone) as (backend, lanes):
+            self._expect(batch, lanes)
             logits = backend.infer(batch)
         end_s = time.monotonic()
         # What the backend stood idle for although these waited is part of what they cost.
@@ -232,12 +247,18 @@ class Replica:
                 return
             logger.exception("model %s failed on a batch of %d; running them one by one", self._model, len(entries))
             for entry in entries:
-                with self._turn:
-                    alone, again = self._infer_wanted([entry], self._collate([entry]))
-                self._hand_out(alone, again)
+                self._hand_out(*self._infer_again(entry))
             return
         for entry, result in zip(entries, results, strict=True):
             entry.settle(result)
+
+    def _infer_again(self, entry: Entry) -> "tuple[list[Entry], _Ran | Exception | None]":
+        """Infer one of a batch that failed, in turn with what the other thread has chosen in the meantime."""
+        with self._turn:
+            try:
+                return self._infer_wanted([entry], self._collate([entry]))
+            finally:
+                self._free.set()
 
     def _account(self, entries: Sequence[Entry], results: Sequence[HeadScores], ran: "_Ran") -> None:
         each = ran.padded_tokens // len(entries)

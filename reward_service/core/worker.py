@@ -148,16 +148,18 @@ class Worker:
 
     def _seconds(self, tokens: float, *, busy: bool = True) -> float:
         """How long so many tokens take on the replicas that live, after the batches at hand."""
-        living = [replica for replica in self.replicas if replica.alive]
-        if not tokens or not living:
+        busy_s = sorted(replica.remaining_s if busy else 0.0 for replica in self.replicas if replica.alive)
+        if not tokens or not busy_s:
             return 0.0
-        remaining_s = min(replica.remaining_s for replica in living) if busy and self.cost.cost.token_s else 0.0
-        return remaining_s + self.cost.cost.of_queue(tokens, self.queue.batch_tokens) / len(living)
+        # Who is free first begins first, and all end together.
+        work_s = self.cost.cost.of_queue(tokens, self.queue.batch_tokens)
+        return min((work_s + sum(busy_s[:count])) / count for count in range(1, len(busy_s) + 1))
 
     def _replica_ended(self) -> None:
         with self._ending:
             self._ended += 1
             is_last = self._ended == len(self.replicas)
+            self.queue.takers = max(1, len(self.replicas) - self._ended)
         if is_last:
             self._fail_waiting()
 

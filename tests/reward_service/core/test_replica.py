@@ -1,7 +1,7 @@
 """Two threads on one backend that the test holds: what is chosen when, and what becomes of it."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -21,11 +21,18 @@ HEAD = Head(ModelKind.SEQUENCE_REGRESSION)
 TIMEOUT_S = 20.0
 
 
+class Divided(FakeBackend):
+    def lanes(self) -> list[FakeBackend]:
+        return [FakeBackend(HEAD), FakeBackend(HEAD)]
+
+
 class Rig:
     """A replica whose backend waits for `release` in each inference; batches hold one item of 4 tokens."""
 
-    def __init__(self, predicted_s: float = 0.0) -> None:
-        self.queue: TokenQueue[Entry] = TokenQueue(max_items=100, max_tokens=999, max_batch_tokens=4, max_padding=0.5)
+    def __init__(self, predicted_s: float = 0.0, batch_items: int = 1, is_divided: bool = False) -> None:
+        self.queue: TokenQueue[Entry] = TokenQueue(
+            max_items=100, max_tokens=999, max_batch_tokens=4 * batch_items, max_padding=0.5
+        )
         self.entered = threading.Semaphore(0)
         self.release = threading.Semaphore(0)
         self.sizes: list[tuple[int, ...]] = []
@@ -35,8 +42,9 @@ class Rig:
         self.cost = CostModel()
         if predicted_s:
             self.cost.observe(items=1, real_tokens=4, padded_tokens=4, duration_s=predicted_s)
-        backend = FakeBackend(HEAD, before=self.hold)
-        self.replica = Replica("m", Division(backend), backend, [HEAD], 0, self.queue, self.cost, self, self.broken.set)
+        division = Division((Divided if is_divided else FakeBackend)(HEAD, before=self.hold))
+        lane = division.lanes[0]
+        self.replica = Replica("m", division, lane, [HEAD], 0, self.queue, self.cost, self, self.broken.set)
 
     def hold(self, batch: Batch) -> None:
         self.sizes.append(batch.input_ids.shape)
@@ -44,6 +52,8 @@ class Rig:
         assert self.release.acquire(timeout=TIMEOUT_S)
         if self.deadly:
             raise SystemExit
+        if len(batch.input_ids) > 1:
+            raise ValueError("fails together")
 
     def batch_done(self, report: BatchReport) -> None:
         self.reports.append(report)
@@ -172,3 +182,48 @@ def test_the_cost_is_learned_and_told_by_job(rigs: list[Rig]) -> None:
     assert isinstance(result[0], ItemScore)
     assert [report.jobs for report in rig.reports] == [(("a", 4),)]
     assert rig.replica.remaining_s == 0
+
+
+def test_what_waits_for_a_backend_that_does_not_become_free_goes_back(
+    rigs: list[Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reward_service.core.replica.PATIENCE_S", 0.01)
+    rigs.append(rig := Rig(predicted_s=1e-6))
+    put_back, is_back = rig.queue.put_back, threading.Event()
+
+    def notice(entries: Sequence[Entry]) -> None:
+        put_back(entries)
+        is_back.set()
+
+    monkeypatch.setattr(rig.queue, "put_back", notice)
+    rig.put()
+    rig.replica.start()
+    rig.until_infers()
+    waits, done = rig.put()
+    assert is_back.wait(TIMEOUT_S)
+    (entry,) = rig.queue.take()
+    assert entry.submission is waits, "another replica may have it"
+    rig.queue.put_back([entry])
+    rig.go_on()
+    assert done.wait(TIMEOUT_S), "and so may this one when it is free"
+
+
+def test_a_backend_is_busy_while_it_runs_again_what_failed(rigs: list[Rig]) -> None:
+    rigs.append(rig := Rig(predicted_s=1000.0, batch_items=2))
+    _, done = rig.put(items=2)
+    rig.replica.start()
+    for _ in range(3):
+        rig.until_infers()
+        assert rig.replica.remaining_s > 0
+        rig.release.release()
+    assert done.wait(TIMEOUT_S)
+    assert [rows for rows, _ in rig.sizes] == [2, 1, 1]
+    assert rig.replica.remaining_s == 0
+
+
+def test_what_runs_on_all_lanes_is_expected_to_take_less_by_their_number(rigs: list[Rig]) -> None:
+    rigs.append(rig := Rig(predicted_s=1000.0, is_divided=True))
+    rig.put()
+    rig.replica.start()
+    rig.until_infers()
+    assert 250 < rig.replica.remaining_s <= 500

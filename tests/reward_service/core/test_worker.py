@@ -1,6 +1,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -237,6 +238,7 @@ def test_replicas_run_side_by_side_from_one_queue_and_survive_each_other(
     assert rig.results(item(2), item(3)) == [expected(2), expected(3)], "each waits for the other"
     assert rig.results(item(POISON)) == ["ModelFailedError"]
     assert not rig.worker.alive
+    assert queue.takers == 1
     assert rig.results(item(1)) == [expected(1)], "the other replica goes on"
     assert rig.results(item(POISON)) == ["ModelFailedError"]
     rig.worker.close(TIMEOUT_S)
@@ -262,7 +264,7 @@ def test_the_items_of_a_request_run_on_lanes_side_by_side_and_a_lone_one_on_the_
     rig.worker.start()
     assert rig.results(item(1)) == [expected(1)]
     assert ran == [("whole", 1)]
-    until(lambda: len(rig.worker.queue._taking) == 2)
+    until(lambda: len(rig.worker.queue._takers) == 2)
     assert rig.results(item(2), item(3)) == [expected(2), expected(3)], "each waits for the other"
     assert sorted(ran[1:]) == [("one", 1), ("two", 1)]
     cost = rig.worker.cost.cost
@@ -274,3 +276,19 @@ def test_a_jobs_wait_is_its_share_of_the_queue(rigs: list[Rig]) -> None:
     rig.worker.cost.observe(items=2, real_tokens=20, padded_tokens=20, duration_s=2.0)  # 0.1 s a token, 10 an item
     rig.submit(*[item(*[1] * 10)] * 5)
     assert rig.worker.wait_s("", 1) == (0.0, 0.0), "not started: nobody runs it"
+
+
+@pytest.mark.parametrize(
+    ("busy_s", "wait_s"),
+    [
+        ([0.0, 10.0], 6.0),  # The idle one does it all before the other is free.
+        ([0.0, 2.0], 4.0),  # 2 s of it alone, the rest together.
+        ([1.0, 3.0, 99.0], 5.0),
+        ([1.0], 7.0),
+    ],
+)
+def test_replicas_begin_when_they_are_free_and_end_together(busy_s: list[float], wait_s: float) -> None:
+    worker = Rig().worker
+    worker.cost.observe(items=2, real_tokens=20, padded_tokens=20, duration_s=2.0)  # 0.1 s a token, 10 an item
+    worker.replicas = tuple(SimpleNamespace(alive=True, remaining_s=each) for each in busy_s)  # type: ignore[misc]
+    assert worker.wait_s("", 6) == (pytest.approx(wait_s), pytest.approx(6.0 / len(busy_s)))
