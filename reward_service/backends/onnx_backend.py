@@ -70,13 +70,20 @@ class OnnxBackend:
         return np.asarray(logits, dtype=np.float32)
 
     def lanes(self) -> "list[OnnxBackend]":
-        """Lanes that share a second session, of fewer threads; see `core.backend.DivisibleBackend`."""
+        """Lanes on further sessions, of fewer threads; see `core.backend.DivisibleBackend`.
+
+        A session of one thread has none of its own: it computes on those that call it, so that lanes share it. Another
+        one has all but one of its own, which two callers would have to share.
+        """
         count, threads = divide(self._threads)
         if count == 1 or self._device != "cpu":
             return []
-        lane = copy.copy(self)
-        lane._threads, lane._session = threads, self._open(threads)
-        return [lane, *(copy.copy(lane) for _ in range(count - 1))]
+        lanes = [copy.copy(self) for _ in range(count)]
+        shared = self._open(threads)
+        for index, lane in enumerate(lanes):
+            lane._threads = threads
+            lane._session = shared if threads == 1 or index == 0 else self._open(threads)
+        return lanes
 
     def close(self) -> None:
         """Free the session."""

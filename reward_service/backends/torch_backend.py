@@ -80,7 +80,7 @@ class TorchBackend:
     def lanes(self) -> "list[TorchBackend]":
         """Lanes that share the weights; see `core.backend.DivisibleBackend`."""
         count, threads = divide(self._threads)
-        if count == 1 or self._device.type != "cpu":
+        if count == 1 or self._device.type != "cpu" or any(map(_changes_itself, self._model.modules())):
             return []
         lanes = [copy.copy(self) for _ in range(count)]
         for lane in lanes:
@@ -108,3 +108,10 @@ class TorchBackend:
             torch.cuda.empty_cache()
         except RuntimeError:
             raise DeviceLostError(f"{self._device} is lost to this process") from error
+
+
+def _changes_itself(module: torch.nn.Module) -> bool:
+    """Whether a module keeps something of each batch: rotary positions whose frequencies depend on its length."""
+    kinds = getattr(module, "rope_type", "")
+    kinds = kinds.values() if isinstance(kinds, dict) else [kinds]
+    return any("dynamic" in str(kind) or kind == "longrope" for kind in kinds)

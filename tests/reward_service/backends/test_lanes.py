@@ -4,11 +4,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
+from reward_proto.models import ModelKind
 from reward_service.backends.onnx_backend import OnnxBackend
 from reward_service.backends.openvino_backend import OpenVinoBackend
 from reward_service.backends.torch_backend import TorchBackend
@@ -80,3 +83,49 @@ def test_torch_computes_with_the_threads_of_what_runs(published: Published) -> N
     assert [threads for _, threads in seen] == [4, 2, 2, 4, 2, 2]
     assert seen[:3] == seen[3:], "each has one thread that calls, whoever asks"
     assert len({thread for thread, _ in seen}) == 3
+
+
+def test_lanes_of_several_threads_have_sessions_of_their_own(published: Published) -> None:
+    """Those that share one also share its threads, and so would have one less than they should."""
+    sessions = [lane._session for lane in OnnxBackend(published.onnx_path(), threads=5).lanes()]
+    assert len({id(session) for session in sessions}) == 2
+    assert [session.get_session_options().intra_op_num_threads for session in sessions] == [2, 2]
+    shared = [lane._session for lane in OnnxBackend(published.onnx_path(), threads=3).lanes()]
+    assert len(shared) == 3
+    assert len({id(session) for session in shared}) == 1
+
+
+@pytest.mark.parametrize(
+    ("rope", "lanes"),
+    [
+        ({"rope_type": "default"}, 2),
+        ({"rope_type": "dynamic", "factor": 2.0}, 0),
+        (
+            {
+                "rope_type": "longrope",
+                "short_factor": [1.0] * 4,
+                "long_factor": [4.0] * 4,
+                "original_max_position_embeddings": 16,
+                "factor": 4.0,
+            },
+            0,
+        ),
+    ],
+)
+def test_a_network_that_changes_with_its_inputs_is_not_shared(tmp_path: Path, rope: dict[str, Any], lanes: int) -> None:
+    """Another lane would compute with the frequencies of this one's lengths."""
+    config = LlamaConfig(
+        vocab_size=260,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        num_labels=1,
+        pad_token_id=0,
+        rope_parameters={"rope_theta": 10000.0, **rope},
+    )
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    backend = TorchBackend(tmp_path, ModelKind.SEQUENCE_REGRESSION, threads=2)
+    assert len(backend.lanes()) == lanes
