@@ -40,7 +40,7 @@ from reward_service.registry.cards import make_cards
 from reward_service.registry.manifest import Scoring
 from reward_service.registry.store import Store
 from reward_service.reload import Reload
-from reward_service.runtimes.replicas import load_backends
+from reward_service.runtimes.replicas import load_divisions
 from reward_service.sources import by_prefix_difference, text_sources
 from reward_service.tracing import start_tracing
 from reward_service.web.access import Access
@@ -213,7 +213,7 @@ def load_source(
     published = store.resolve(wanted.name)
     manifest = published.manifest
     try:
-        backend, *more = load_backends(published, wanted, batching)
+        divisions = load_divisions(published, wanted, batching)
         encoder = InputEncoder(published.load_tokenizer(), manifest.input_spec)
         queue: TokenQueue[Waiting] = TokenQueue(
             max_items=limits.max_queue_items,
@@ -224,12 +224,11 @@ def load_source(
         )
         worker = Worker(
             published.name,
-            backend,
+            divisions,
             manifest.logit_heads,
             encoder.pad_id,
             queue,
             telemetry,
-            more,
             shares_cores=set(wanted.all_devices) == {"cpu"},
         )
     except (ValueError, ImportError, RuntimeError) as error:
@@ -239,10 +238,10 @@ def load_source(
         "loaded %s@%s on %s in %.1f s",
         published.name,
         published.version,
-        backend.runtime,
+        divisions[0].runtime,
         time.monotonic() - begin_s,
     )
-    cards = make_cards(published, backend.runtime)
+    cards = make_cards(published, divisions[0].runtime)
     source: ScoreSource = EncoderSource(
         cards,
         encoder,
@@ -251,7 +250,7 @@ def load_source(
         telemetry=telemetry,
     )
     if cache is not None and wanted.cache:
-        computation = computation_of(published, backend.runtime, wanted.all_devices)
+        computation = computation_of(published, divisions[0].runtime, wanted.all_devices)
         source = CachedSource(source, cache, KeyMaker(cards, computation, template_fields(manifest.template)))
     if manifest.scoring is Scoring.PREFIX_DIFFERENCE:
         return by_prefix_difference(source, manifest.granularity)

@@ -111,6 +111,7 @@ class FakeService:
         from reward_proto.models import ModelKind
         from reward_proto.score import Granularity
         from reward_service.backends.fake_backend import FakeBackend
+        from reward_service.core.division import Division
         from reward_service.core.encode import InputEncoder, InputSpec
         from reward_service.core.encoder_source import EncoderSource
         from reward_service.core.token_queue import TokenQueue
@@ -156,7 +157,7 @@ class FakeService:
             runtime="fake-fp32",
             calibration=(0.25, 0.5) if kind is ModelKind.SEQUENCE_REGRESSION else None,
         )
-        worker = Worker(name, FakeBackend(head, before=before), [head], encoder.pad_id, queue, self.metrics)
+        worker = Worker(name, [Division(FakeBackend(head, before=before))], [head], encoder.pad_id, queue, self.metrics)
         return EncoderSource(
             [card],
             encoder,

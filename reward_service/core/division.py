@@ -45,6 +45,11 @@ class Division:
                 self._running -= 1
 
     @property
+    def runtime(self) -> str:
+        """See `core.backend.Backend`."""
+        return self.whole.runtime
+
+    @property
     def backends(self) -> tuple[Backend, ...]:
         """The whole and all the lanes, each once."""
         return tuple(dict.fromkeys((self.whole, *self.lanes)))

@@ -13,7 +13,6 @@ from itertools import chain
 import numpy as np
 
 from reward_service.core.align import align
-from reward_service.core.backend import Backend
 from reward_service.core.cost_model import CostModel
 from reward_service.core.division import Division
 from reward_service.core.replica import Replica, fail_entries
@@ -36,24 +35,22 @@ class Worker:
 
     Args:
         model: The model's name, for logs and metrics.
-        backend: Computes the logits; used by this worker alone.
+        divisions: Backends of one runtime, each of which runs batches of its own; used by this worker alone.
         heads: Turn logits into scores.
         pad_id: The tokenizer's padding.
         queue: Where inputs wait.
         telemetry: Is told of each batch.
-        more_backends: Of the same model and runtime, each of which runs batches of its own.
         shares_cores: See `core.cost_model.CostModel`.
     """
 
     def __init__(
         self,
         model: str,
-        backend: Backend,
+        divisions: Sequence[Division],
         heads: Sequence[Head],
         pad_id: int,
         queue: TokenQueue[Entry],
         telemetry: Telemetry,
-        more_backends: Sequence[Backend] = (),
         *,
         shares_cores: bool = False,
     ) -> None:
@@ -69,7 +66,7 @@ class Worker:
                 Replica(model, division, lane, heads, pad_id, queue, self.cost, telemetry, self._replica_ended)
                 for lane in division.lanes
             ]
-            for division in map(Division, (backend, *more_backends))
+            for division in divisions
         }
         self.replicas = tuple(chain.from_iterable(self._placed.values()))
         queue.takers = len(self.replicas)

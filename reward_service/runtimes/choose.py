@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from reward_service.config import PRECISIONS, Batching, ModelSettings, Precision, Runtime
-from reward_service.core.backend import Backend
+from reward_service.core.backend import Backend, divide
+from reward_service.core.division import Division
 from reward_service.errors import ModelFailedError, ParityError, StoreError
 from reward_service.registry import files as model_files
 from reward_service.registry.exports import EXPORT_FILE, ExportRecord
@@ -52,7 +53,7 @@ class Candidate:
         return runtime_name(self.runtime, self.precision)
 
 
-def choose_backend(published: Published, wanted: ModelSettings, batching: Batching) -> Backend:
+def choose_division(published: Published, wanted: ModelSettings, batching: Batching) -> Division:
     """Load the fastest runtime that passes the gate here, as measured or as remembered from an earlier measurement.
 
     Args:
@@ -69,25 +70,25 @@ def choose_backend(published: Published, wanted: ModelSettings, batching: Batchi
         raise StoreError(_nothing_to_choose(published, wanted))
     if [candidate.name for candidate in found] == [REFERENCE]:
         logger.info("%s: no export to choose from besides torch in fp32", label)
-        return _open(published, found[0], wanted, batching)
+        return Division(_open(published, found[0], wanted, batching))
     conditions = _conditions(published, found, wanted, batching)
     remembered = _remembered(published, conditions)
     for candidate in found:
         if candidate.name == remembered:
             logger.info("%s: %s, the fastest when it was measured here", label, remembered)
-            return _open(published, candidate, wanted, batching)
-    backends, refused = _let_in(published, found, wanted, batching)
+            return Division(_open(published, candidate, wanted, batching))
+    divisions, refused = _let_in(published, found, wanted, batching)
     gate = open_gate(published, _first_record(found), batching)
-    rates = measure(gate, backends)
+    rates = measure(gate, divisions)
     best = max(rates, key=rates.__getitem__)
     told = ", ".join(f"{name} {rate:,.0f}" for name, rate in sorted(rates.items(), key=lambda pair: -pair[1]))
     logger.info("%s: chose %s of (tokens/s): %s", label, best, told)
     choice = {"runtime": best, "tokens_per_s": rates, "refused": refused, "conditions": conditions}
     _remember(published, _key(conditions), choice)
-    for name, backend in backends.items():
+    for name, division in divisions.items():
         if name != best:
-            backend.close()
-    return backends[best]
+            division.close()
+    return divisions[best]
 
 
 def candidates(published: Published, wanted: ModelSettings) -> list[Candidate]:
@@ -112,38 +113,40 @@ def candidates(published: Published, wanted: ModelSettings) -> list[Candidate]:
     return found
 
 
-def measure(gate: Gate, backends: dict[str, Backend]) -> dict[str, float]:
+def measure(gate: Gate, divisions: dict[str, Division]) -> dict[str, float]:
     """Median tokens a second of each runtime, in turn round after round, so that the machine's other load meets all."""
-    rates: dict[str, list[float]] = {name: [] for name in backends}
+    rates: dict[str, list[float]] = {name: [] for name in divisions}
     begin_s = time.perf_counter()
-    for done in range(MAX_ROUNDS if len(backends) > 1 else 1):
+    for done in range(MAX_ROUNDS if len(divisions) > 1 else 1):
         if done >= MIN_ROUNDS and time.perf_counter() - begin_s > BUDGET_S:
             break
-        for name, backend in backends.items():
-            rates[name].append(gate.measure(backend, MEASURED_TOKENS))
+        for name, division in divisions.items():
+            rates[name].append(gate.measure(division.lanes, MEASURED_TOKENS))
     return {name: statistics.median(measured) for name, measured in rates.items()}
 
 
 def _let_in(
     published: Published, found: list[Candidate], wanted: ModelSettings, batching: Batching
-) -> tuple[dict[str, Backend], dict[str, str]]:
+) -> tuple[dict[str, Division], dict[str, str]]:
     """Load every candidate and compare it here; returns what passes, and why the others do not."""
-    backends: dict[str, Backend] = {}
+    divisions: dict[str, Division] = {}
     refused: dict[str, str] = {}
     for candidate in found:
+        backend: Backend | None = None
         try:
             backend = _open(published, candidate, wanted, batching)
             if candidate.record is not None:
                 open_gate(published, candidate.record, batching).check(backend, candidate.precision)
-        except (StoreError, ParityError, ModelFailedError) as error:
+            divisions[candidate.name] = Division(backend)
+        except (StoreError, ParityError, ModelFailedError, RuntimeError) as error:
             logger.warning("%s is not used: %s", candidate.name, error)
             refused[candidate.name] = str(error)
-            continue
-        backends[candidate.name] = backend
-    if not backends:
+            if backend is not None:
+                backend.close()
+    if not divisions:
         faults = "; ".join(refused.values())
         raise StoreError(f"{published.name}@{published.version}: no runtime can be used: {faults}")
-    return backends, refused
+    return divisions, refused
 
 
 def _open(published: Published, candidate: Candidate, wanted: ModelSettings, batching: Batching) -> Backend:
@@ -182,6 +185,7 @@ def _conditions(
         "device": wanted.device,
         "cores": usable_cores(),
         "threads": batching.threads,
+        "lanes": divide(batching.threads)[0] if wanted.device == "cpu" else 1,
         "max_batch_tokens": batching.max_batch_tokens,
         "max_padding": batching.max_padding,
         "candidates": {

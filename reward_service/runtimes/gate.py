@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from reward_service.core.batch_choice import choose_batch
 from reward_service.core.collate import collate
 from reward_service.core.encode import InputEncoder
 from reward_service.core.segment import segment_text
-from reward_service.domain import Encoded, ItemScore, TextItem
+from reward_service.domain import Batch, Encoded, ItemScore, TextItem
 from reward_service.errors import ModelFailedError, ParityError, StoreError
 from reward_service.registry.exports import ReferenceText
 from reward_service.registry.manifest import Manifest
@@ -101,20 +102,32 @@ class Gate:
                     f"{bounds.mean_abs * unit:.3g} are allowed"
                 )
 
-    def measure(self, backend: Backend, max_tokens: int) -> float:
-        """Run batches once, of at least one and at most about `max_tokens` tokens.
+    def measure(self, lanes: Sequence[Backend], max_tokens: int) -> float:
+        """Run the same batches once on each lane, side by side: at least one, of about `max_tokens` tokens in all.
+
+        Args:
+            lanes: Of one division.
+            max_tokens: After so many no further batch is begun.
 
         Returns:
             Tokens a second, padding not counted.
         """
+        batches: list[Batch] = []
         tokens = 0
-        begin_s = time.perf_counter()
         for batch in self._batches:
-            backend.infer(collate(batch, self._encoder.pad_id))
+            batches.append(collate(batch, self._encoder.pad_id))
             tokens += sum(item.length_tokens for item in batch)
-            if tokens >= max_tokens:
+            if tokens * len(lanes) >= max_tokens:
                 break
-        return tokens / (time.perf_counter() - begin_s)
+
+        def run(lane: Backend) -> None:
+            for batch in batches:
+                lane.infer(batch)
+
+        with ThreadPoolExecutor(len(lanes)) as pool:
+            begin_s = time.perf_counter()
+            list(pool.map(run, lanes))
+            return tokens * len(lanes) / (time.perf_counter() - begin_s)
 
 
 def encode_item(item: TextItem, manifest: Manifest, encoder: InputEncoder) -> Encoded:

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from reward_proto import Granularity, ModelKind
 from reward_service.config import Limits
+from reward_service.core.division import Division
 from reward_service.core.encode import InputEncoder, InputSpec
 from reward_service.core.encoder_source import EncoderSource
 from reward_service.core.scorer import Scorer
@@ -103,7 +104,7 @@ def _source(
         runtime=backend.runtime,
         calibration=(0.5, 0.25),
     )
-    worker = Worker(name, backend, [head], encoder.pad_id, queue, metrics)
+    worker = Worker(name, [Division(backend)], [head], encoder.pad_id, queue, metrics)
     return EncoderSource([card], encoder, worker, pool=pool, telemetry=metrics)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from reward_proto.models import ModelKind
 from reward_proto.score import Granularity
 from reward_service.backends.fake_backend import FakeBackend
+from reward_service.core.division import Division
 from reward_service.core.encoder_source import EncoderSource
 from reward_service.core.scorer import Scorer
 from reward_service.core.token_queue import TokenQueue
@@ -64,7 +65,7 @@ class Rig:
             max_batch_tokens=1000,
             max_padding=0.9,
         )
-        worker = Worker(name, FakeBackend(head, before=self.hold), [head], 0, queue, self.telemetry)
+        worker = Worker(name, [Division(FakeBackend(head, before=self.hold))], [head], 0, queue, self.telemetry)
         worker.start()
         card = ModelCard(
             name=name,

@@ -9,6 +9,7 @@ import pytest
 
 from reward_proto.score import Granularity
 from reward_service.backends.fake_backend import FakeBackend
+from reward_service.core.division import Division
 from reward_service.core.encoder_source import EncoderSource
 from reward_service.core.scorer import Scorer
 from reward_service.core.token_queue import TokenQueue
@@ -106,7 +107,7 @@ def test_models_that_share_a_network_cost_one_forward_pass(make_rig: Callable[..
     rig = make_rig()
     heads = [replace(SPAN_HEAD, name="a"), replace(SCALAR_HEAD, name="b", first_column=2)]
     queue: TokenQueue[Entry] = TokenQueue(max_items=9, max_tokens=99, max_batch_tokens=99, max_padding=0.9)
-    worker = Worker("both", FakeBackend(*heads), heads, 0, queue, rig.telemetry)
+    worker = Worker("both", [Division(FakeBackend(*heads))], heads, 0, queue, rig.telemetry)
     (fine,), (whole,) = rig.fine.cards, rig.whole.cards
     cards = [replace(fine, name="a", head=heads[0]), replace(whole, name="b", head=heads[1])]
     source = EncoderSource(cards, TwoHeadEncoder(), worker, pool=rig.pool, telemetry=rig.telemetry)

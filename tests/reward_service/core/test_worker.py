@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from reward_proto.models import ModelKind
 from reward_service.backends.fake_backend import FakeBackend
 from reward_service.core.backend import Backend, DeviceLostError
+from reward_service.core.division import Division
 from reward_service.core.token_queue import TokenQueue
 from reward_service.core.worker import BatchReport, Entry, Submission, Worker
 from reward_service.domain import Batch, Encoded, Head, ItemScore, Read, Span
@@ -53,7 +54,7 @@ class Rig:
             max_items=max_items, max_tokens=1000, max_batch_tokens=100, max_padding=0.9
         )
         backend = backend or FakeBackend(HEAD, before=before)
-        self.worker = Worker("m", backend, [HEAD], 0, queue, self.telemetry)
+        self.worker = Worker("m", [Division(backend)], [HEAD], 0, queue, self.telemetry)
 
     def submit(self, *inputs: Encoded, deadline_s: float | None = None) -> tuple[Submission, threading.Event]:
         done = threading.Event()
@@ -233,7 +234,7 @@ def test_replicas_run_side_by_side_from_one_queue_and_survive_each_other(
     rigs.append(rig := Rig())
     queue: TokenQueue[Entry] = TokenQueue(max_items=100, max_tokens=1000, max_batch_tokens=1, max_padding=0.0)
     backends = [FakeBackend(HEAD, before=meet_or_die) for _ in range(2)]
-    rig.worker = Worker("m", backends[0], [HEAD], 0, queue, rig.telemetry, backends[1:])
+    rig.worker = Worker("m", [*map(Division, backends)], [HEAD], 0, queue, rig.telemetry)
     rig.worker.start()
     assert rig.results(item(2), item(3)) == [expected(2), expected(3)], "each waits for the other"
     assert rig.results(item(POISON)) == ["ModelFailedError"]

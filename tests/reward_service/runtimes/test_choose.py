@@ -1,6 +1,6 @@
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from reward_service.core.backend import Backend
 from reward_service.errors import StoreError
 from reward_service.registry.store import Published
 from reward_service.runtimes import choose
-from reward_service.runtimes.choose import candidates, choose_backend
+from reward_service.runtimes.choose import candidates, choose_division
 from reward_service.runtimes.gate import Gate
 from reward_service.training.export import export
 
@@ -20,7 +20,7 @@ BATCHING = Batching(threads=1)
 
 
 def chosen(published: Published, batching: Batching = BATCHING, **wanted: str) -> str:
-    return choose_backend(published, settings(published, **wanted), batching).runtime
+    return choose_division(published, settings(published, **wanted), batching).runtime
 
 
 def settings(published: Published, **wanted: str) -> ModelSettings:
@@ -43,7 +43,7 @@ class Speeds:
 @pytest.fixture
 def speeds(monkeypatch: pytest.MonkeyPatch) -> Speeds:
     told = Speeds({"torch-fp32": [1.0], "onnxruntime-fp32": [2.0], "openvino-fp32": [3.0]})
-    monkeypatch.setattr(Gate, "measure", lambda gate, backend, tokens: told(gate, backend, tokens))
+    monkeypatch.setattr(Gate, "measure", lambda gate, lanes, tokens: told(gate, lanes[0], tokens))
     return told
 
 
@@ -163,3 +163,36 @@ def test_a_store_that_cannot_be_written_is_measured_again(
     assert chosen(resolve("relevance")) == "openvino-fp32"
     assert len(speeds.asked) == 2 * measured
     assert "the next start measures again: read-only" in caplog.text
+
+
+def test_what_is_measured_is_what_is_served(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[Sequence[Backend]] = []
+
+    def measure(gate: Gate, lanes: Sequence[Backend], tokens: int) -> float:
+        measured.append(lanes)
+        return 1.0 + (lanes[0].runtime == "onnxruntime-fp32")
+
+    monkeypatch.setattr(Gate, "measure", measure)
+    published = resolve("relevance")
+    division = choose_division(published, settings(published), Batching(threads=2))
+    assert {len(lanes) for lanes in measured} == {2}
+    assert division.lanes in measured, "and they are not opened again"
+    (choice,) = json.loads((published.exports_path / "choices.json").read_text()).values()
+    assert choice["conditions"]["lanes"] == 2, "a choice among undivided backends has another key"
+
+
+def test_a_runtime_whose_lanes_cannot_be_opened_is_not_chosen(
+    resolve: Resolve, speeds: Speeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(backend: OnnxBackend) -> None:
+        raise RuntimeError("no memory for a second session")
+
+    closed: list[str] = []
+    monkeypatch.setattr(OnnxBackend, "lanes", refuse)
+    monkeypatch.setattr(OnnxBackend, "close", lambda backend: closed.append(backend.runtime))
+    speeds.rates["onnxruntime-fp32"] = [100.0]
+    published = resolve("relevance")
+    assert chosen(published, Batching(threads=2)) == "openvino-fp32"
+    assert closed == ["onnxruntime-fp32"]
+    (choice,) = json.loads((published.exports_path / "choices.json").read_text()).values()
+    assert choice["refused"] == {"onnxruntime-fp32": "no memory for a second session"}

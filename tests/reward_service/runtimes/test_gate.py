@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,7 @@ from reward_service.registry.store import Published
 from reward_service.runtimes.gate import Gate, item_values, service_batches
 
 Resolve = Callable[[str], Published]
+TIMEOUT_S = 20.0
 
 
 def reference(published: Published) -> list[ReferenceText]:
@@ -89,10 +91,28 @@ def test_speed_is_of_real_tokens_and_bounded(resolve: Resolve) -> None:
     published = resolve("relevance")
     gate = open_gate(published, reference(published))
     backend = Counting(published)
-    assert gate.measure(backend, 1) > 0
+    assert gate.measure([backend], 1) > 0
     assert len(backend.shapes) == 1
-    assert gate.measure(backend, 10**9) > 0
+    assert gate.measure([backend], 10**9) > 0
     assert sum(rows for rows, _ in backend.shapes[1:]) == len(reference(published))
+
+
+def test_lanes_are_measured_while_all_of_them_compute(resolve: Resolve) -> None:
+    published = resolve("relevance")
+    gate = open_gate(published, reference(published))
+    together = threading.Barrier(2)
+
+    class Meeting(Counting):
+        def infer(self, batch: Batch) -> NDArray[np.float32]:
+            together.wait(TIMEOUT_S)
+            return super().infer(batch)
+
+    lanes = [Meeting(published), Meeting(published)]
+    assert gate.measure(lanes, 1) > 0
+    assert [len(lane.shapes) for lane in lanes] == [1, 1]
+    assert gate.measure(lanes, 10**9) > 0
+    assert lanes[0].shapes == lanes[1].shapes
+    assert sum(rows for rows, _ in lanes[0].shapes[1:]) == len(reference(published))
 
 
 def test_batches_are_the_services() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from reward_service.config import Batching, ModelSettings, Precision, Runtime
 from reward_service.registry.store import Published
-from reward_service.runtimes.choose import choose_backend
+from reward_service.runtimes.choose import choose_division
 from reward_service.runtimes.load import load_backend
 from reward_service.runtimes.machine import describe_gpus
 from reward_service.training.export import export
@@ -34,7 +34,7 @@ def test_bf16_passes_its_gate_on_the_device(resolve: Resolve) -> None:
 def test_auto_chooses_among_what_computes_there(resolve: Resolve) -> None:
     published = resolve("relevance")
     export(published, Runtime.TORCH, Precision.BF16)
-    backend = choose_backend(published, settings(runtime="auto"), Batching(threads=1))
+    backend = choose_division(published, settings(runtime="auto"), Batching(threads=1))
     assert backend.runtime.startswith("torch-")
     backend.close()
 
