@@ -169,11 +169,15 @@ class Scorer:
 
         Raises:
             InvalidRequestError: The text cannot be divided.
+            TooLongError: It has too many segments.
             DrainingError: Shutting down.
         """
+
+        def divide() -> tuple[tuple[int, int], ...]:
+            return tuple((span.start, span.end) for span in segment_text(text, granularity))
+
         with self._admitted():
-            spans = await self._in_pool(lambda: segment_text(text, granularity))
-        return tuple((span.start, span.end) for span in spans)
+            return await self._in_pool(divide)
 
     def start_draining(self) -> None:
         """Refuse new requests; admitted ones are answered."""

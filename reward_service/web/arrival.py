@@ -119,6 +119,9 @@ class JoinedWrites:
 class PromptProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, except that a request's head must arrive in time and be of a bounded size.
 
+    And a reply of more than the system takes at once must be read in time: else whoever asks for large ones, and reads
+    none, fills the memory.
+
     The parser has no bounds of its own. So what arrives is counted until it has made a head, a part of the body or the
     end of the request of it, which bounds trailers and the extensions of chunks as well.
 
@@ -127,6 +130,7 @@ class PromptProtocol(HttpToolsProtocol):
 
     head_timeout_s = 30.0
     _timer: asyncio.TimerHandle | None = None
+    _reading_timer: asyncio.TimerHandle | None = None
     _unread_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -171,9 +175,20 @@ class PromptProtocol(HttpToolsProtocol):
         self._joined.flush()
         super().on_response_complete()
 
+    def pause_writing(self) -> None:
+        """The caller does not read as fast as is written; it has so long to catch up."""
+        super().pause_writing()
+        self._reading_timer = self.loop.call_later(self.head_timeout_s, self._joined.abort)
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self._stop_reading_timer()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
         self._stop_waiting()
+        self._stop_reading_timer()
         super().connection_lost(exc)
 
     def _wait_for_head(self) -> None:
@@ -184,6 +199,11 @@ class PromptProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_reading_timer(self) -> None:
+        if self._reading_timer is not None:
+            self._reading_timer.cancel()
+            self._reading_timer = None
 
 
 def protocol_within(head_timeout_s: float) -> type[PromptProtocol]:

@@ -1,5 +1,6 @@
 """Wire models to domain values and back. Wire models go no further in than this."""
 
+import asyncio
 from collections.abc import Sequence
 
 from reward_proto.errors import RETRYABLE, ScoreError
@@ -8,6 +9,9 @@ from reward_proto.score import ItemResult, ModelScore, ScoreItem, ScoreReply, Se
 from reward_service.core.scorer import ServedModel
 from reward_service.domain import ItemScore, ModelCard, Outcome, Span, TextItem
 from reward_service.errors import InvalidRequestError, ServiceError
+
+PAUSE_SEGMENTS = 1000
+"""A request may have hundreds of thousands of segments. After so many others have their turn on the event loop."""
 
 
 def to_ids(items: Sequence[ScoreItem]) -> list[str]:
@@ -33,20 +37,36 @@ def to_text_item(item: ScoreItem) -> TextItem:
     return TextItem(item.prompt, item.response, item.fields, segments)
 
 
-def to_reply(ids: Sequence[str], outcome: Outcome, request_id: str, *, return_logits: bool) -> ScoreReply:
-    """The wire's reply, in the request's order."""
-    results = [
-        ItemResult(
-            id=item_id,
-            scores={
-                model.card.name: _to_model_score(model.card, model.results[index], return_logits)
-                for model in outcome.models
-            },
-        )
-        for index, item_id in enumerate(ids)
-    ]
+async def to_text_items(items: Sequence[ScoreItem]) -> list[TextItem]:
+    """The insides of a request's items."""
+    if not any(item.segments for item in items):
+        return [to_text_item(item) for item in items]
+    return await asyncio.to_thread(lambda: [to_text_item(item) for item in items])
+
+
+async def to_reply(ids: Sequence[str], outcome: Outcome, request_id: str, *, return_logits: bool) -> bytes:
+    """The wire's reply as JSON, in the request's order."""
+    results: list[bytes] = []
+    segments = 0
+    for index, item_id in enumerate(ids):
+        result, more = _to_result(item_id, index, outcome, return_logits)
+        results.append(result)
+        segments += more
+        if segments >= PAUSE_SEGMENTS:
+            segments = 0
+            await asyncio.sleep(0)
     usage = Usage(input_tokens=outcome.input_tokens, padded_tokens=outcome.padded_tokens)
-    return ScoreReply(results=results, usage=usage, request_id=request_id)
+    rest = ScoreReply(results=[], usage=usage, request_id=request_id).model_dump_json(exclude={"results"}).encode()
+    return b'{"results":[' + b",".join(results) + b"]," + rest[1:]
+
+
+def _to_result(item_id: str, index: int, outcome: Outcome, return_logits: bool) -> tuple[bytes, int]:
+    """One item of the reply as JSON, and how many segments it has."""
+    scores = {
+        model.card.name: _to_model_score(model.card, model.results[index], return_logits) for model in outcome.models
+    }
+    segments = sum(len(score.segments or ()) for score in scores.values())
+    return ItemResult(id=item_id, scores=scores).model_dump_json().encode(), segments
 
 
 def to_model_info(model: ServedModel) -> ModelInfo:

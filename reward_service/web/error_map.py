@@ -13,6 +13,9 @@ from reward_service.errors import ServiceError
 MAX_LISTED_FAULTS = 20
 """Faults of one body that the reply spells out; `details.count` tells how many there are."""
 
+MAX_FAULTS = 2000
+"""With more faults none is spelled out: pydantic does that for all of them or none, at some 10 us each."""
+
 MIN_RETRY_AFTER_S = 1
 MAX_RETRY_AFTER_S = 60
 
@@ -64,12 +67,16 @@ def _service_error(request: Request, error: Exception) -> Response:
 def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ValidationError)  # noqa: S101
     request.state.error_code = ErrorCode.INVALID_REQUEST
-    faults = [
-        {"path": ".".join(map(str, fault["loc"])), "message": fault["msg"]}
-        for fault in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_LISTED_FAULTS]
-    ]
-    first = f"{faults[0]['path']}: {faults[0]['message']}" if faults[0]["path"] else faults[0]["message"]
-    details = {"errors": faults, "count": error.error_count()}
+    count = error.error_count()
+    if count > MAX_FAULTS:
+        faults, first = [], f"the body has {count} faults, too many to name one"
+    else:
+        faults = [
+            {"path": ".".join(map(str, fault["loc"])), "message": fault["msg"]}
+            for fault in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_LISTED_FAULTS]
+        ]
+        first = f"{faults[0]['path']}: {faults[0]['message']}" if faults[0]["path"] else faults[0]["message"]
+    details = {"errors": faults, "count": count}
     return error_response(request.state.request_id, ErrorCode.INVALID_REQUEST, first, details=details)
 
 

@@ -39,6 +39,7 @@ def make_router(
         response_model=SegmentReply,
         responses=errors_of(
             ErrorCode.INVALID_REQUEST,
+            ErrorCode.TOO_LONG,
             ErrorCode.PAYLOAD_TOO_LARGE,
             ErrorCode.OVERLOADED,
             ErrorCode.DRAINING,

@@ -9,7 +9,7 @@ from reward_service.errors import PayloadTooLargeError
 from reward_service.ledger.answer import Ledger
 from reward_service.web.asker import read_asker
 from reward_service.web.body import read_body, while_connected
-from reward_service.web.convert import server_timing, to_ids, to_reply, to_text_item
+from reward_service.web.convert import server_timing, to_ids, to_reply, to_text_items
 from reward_service.web.documented import JSON, body_of, errors_of
 
 _ERRORS = tuple(code for code in ErrorCode if code not in (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN))
@@ -34,10 +34,10 @@ def add_score_route(
         if len(wanted.items) > max_items:
             raise PayloadTooLargeError(f"{len(wanted.items)} items are over {max_items}", max_items=max_items)
         ids = to_ids(wanted.items)
-        items = [to_text_item(item) for item in wanted.items]
+        items = await to_text_items(wanted.items)
         scoring = scorer.score(items, wanted.models, wanted.timeout_s, request.state.client_job)
         outcome = await while_connected(request, scoring)
         if ledger is not None:
             ledger.record(asker, ids, items, outcome.models)
-        reply = to_reply(ids, outcome, request.state.request_id, return_logits=wanted.return_logits)
-        return Response(reply.model_dump_json(), media_type=JSON, headers={"Server-Timing": server_timing(outcome)})
+        reply = await to_reply(ids, outcome, request.state.request_id, return_logits=wanted.return_logits)
+        return Response(reply, media_type=JSON, headers={"Server-Timing": server_timing(outcome)})

@@ -118,6 +118,7 @@ def run(
             config = uvicorn.Config(
                 app,
                 http=protocol,
+                ws="none",  # It would take connections over, out of reach of the protocol's bounds.
                 log_config=None,
                 access_log=False,
                 server_header=False,
