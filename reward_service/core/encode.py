@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from reward_proto.models import ModelKind
-from reward_service.core.long_texts import check_count, check_length, check_unicode, tokenize, tokens_to_cut
+from reward_service.core.long_texts import (
+    check_count,
+    check_cuttable,
+    check_length,
+    check_unicode,
+    tokenize,
+    tokens_to_cut,
+)
 from reward_service.core.response_template import RESPONSE_FIELD, ResponseTemplate
 from reward_service.core.special_tokens import PADS, SEPARATORS, first_known, special_ids
 from reward_service.core.template import PROMPT_FIELD, parse_template
@@ -179,7 +186,9 @@ class InputEncoder:
         values = {name: _value(item, name) for name in template.fields if name != RESPONSE_FIELD}
         values[RESPONSE_FIELD] = item.response[span.start : span.end]
         for name, value in values.items():
-            if name != self._spec.cut_field:
+            if name == self._spec.cut_field:
+                check_cuttable(name, len(value), self._spec.max_tokens)
+            else:
                 check_length(self._tokenizer, value, self._spec.max_tokens)
         ids, cut_from, cut_to = template.tokenize(values)
         return _Prefix(np.array(ids, dtype=np.int64), cut_from, cut_to)
@@ -245,8 +254,10 @@ class InputEncoder:
         return text, cut_start, cut_end
 
     def _tokenize_prefix(self, text: str, cut_start: int, cut_end: int) -> _Prefix:
-        if self._spec.cut_field is None:
-            check_length(self._tokenizer, text, self._spec.max_tokens)
+        if self._spec.cut_field is not None:
+            check_cuttable(self._spec.cut_field, cut_end - cut_start, self._spec.max_tokens)
+        for never_cut in (text[:cut_start], text[cut_end:]):
+            check_length(self._tokenizer, never_cut, self._spec.max_tokens)
         encoding = tokenize(self._tokenizer, text)
         ids = np.array(encoding.ids, dtype=np.int64)
         cuttable = [i for i, (start, end) in enumerate(encoding.offsets) if end > cut_start and start < cut_end]

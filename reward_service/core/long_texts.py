@@ -10,6 +10,10 @@ from reward_service.errors import InvalidRequestError, TooLongError
 LONG_CHARS = 16_384
 """The tokenizer takes some 1 us a character, in which, of shorter texts, no other thread of the process runs."""
 
+CUT_CHARS, CUT_CHARS_A_TOKEN = 262_144, 64
+"""Characters that a field may have of which all but the beginning is cut; for each of `max_tokens`, where that is more.
+How many tokens are cut is told, so all of it is tokenized: 8 MB take 10 s and gigabytes."""
+
 CUT_TOKENS = 256
 """Tokens that a text may have more in two pieces than in one: an unknown word of up to 100 characters has one."""
 
@@ -39,6 +43,24 @@ def check_length(tokenizer: Tokenizer, text: str, max_tokens: int) -> None:
     for begin in range(0, len(text) if len(text) > step else 0, step):
         tokens += len(tokenize(tokenizer, text[begin : begin + step]).ids) - CUT_TOKENS
         check_count(tokens, max_tokens)
+
+
+def check_cuttable(name: str, text_chars: int, max_tokens: int) -> None:
+    """Refuse what is far too long even to be cut.
+
+    Args:
+        name: The field that may be cut.
+        text_chars: How long it is.
+        max_tokens: That the model takes.
+
+    Raises:
+        TooLongError: It is.
+    """
+    most = max(CUT_CHARS, CUT_CHARS_A_TOKEN * max_tokens)
+    if text_chars > most:
+        raise TooLongError(
+            f"{name!r} has {text_chars} characters; of more than {most} not even the beginning is read", max_chars=most
+        )
 
 
 def check_count(tokens: int, max_tokens: int) -> None:

@@ -30,9 +30,12 @@ BLOCK_CHARS = 5_000
 """sentencex lets no other thread run while it divides: a longer text is handed to it in blocks of paragraphs, which it
 divides one by one in any case."""
 
-MAX_EFFORT, MAX_EFFORT_ASCII = 20_000_000, 150_000_000
+MAX_EFFORT, MAX_EFFORT_ASCII = 30_000_000, 150_000_000
 """Marks x characters of a paragraph. sentencex takes up to 5 ns for each, 0.7 ns in ASCII: a tenth of a second, where
 100,000 characters of Chinese without a blank line would stop the process for half a minute."""
+
+BACKTICK_MARKS = 4
+"""As how many marks one of these counts: sentencex looks at everything that they may enclose."""
 
 MAX_PARAGRAPHS_EFFORT = 10
 """Times the effort of one paragraph that those of a text may have together."""
@@ -139,14 +142,18 @@ def _sentences(text: str, language: str) -> Iterator[tuple[int, int]]:
 
 def _check_effort(text: str) -> None:
     most = MAX_EFFORT_ASCII if text.isascii() else MAX_EFFORT
-    if len(text) ** 2 <= most:  # Even if it is nothing but marks.
+    if BACKTICK_MARKS * len(text) ** 2 <= most:  # Whatever is in it.
         return
-    efforts = [len(part) * sum(1 for _ in _MARK.finditer(part)) for part in _PARAGRAPH_GAP.split(text)]
+    efforts = [len(part) * _count_marks(part) for part in _PARAGRAPH_GAP.split(text)]
     if max(efforts) > most or sum(efforts) > most * MAX_PARAGRAPHS_EFFORT:
         raise InvalidRequestError(
             f"dividing these {len(text)} characters into sentences would take too long: paragraphs, which blank lines "
             "part, must be shorter or have fewer marks"
         )
+
+
+def _count_marks(text: str) -> int:
+    return sum(1 for _ in _MARK.finditer(text)) + (BACKTICK_MARKS - 1) * text.count("`")
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int]]:

@@ -1,11 +1,13 @@
 import pytest
 
 from reward_proto.models import ModelKind
-from reward_service.core.encode import InputEncoder
+from reward_service.core.encode import InputEncoder, InputSpec
 from reward_service.core.long_texts import (
+    CUT_CHARS,
     CUT_TOKENS,
     LONG_CHARS,
     check_count,
+    check_cuttable,
     check_length,
     check_unicode,
     tokenize,
@@ -74,6 +76,39 @@ def test_a_long_field_that_may_be_cut_is_cut() -> None:
     assert encoded.length_tokens == 20
     # [CLS] q : one ctx : a : [SEP] one [SEP] are 11 tokens.
     assert encoded.truncated_tokens == LONG_CHARS + 11 - 20
+
+
+CUT = span_spec(max_tokens=20, cut_field="ctx")
+CUT_WHOLE = span_spec(
+    max_tokens=20,
+    cut_field="ctx",
+    template="q: {q} ctx: {ctx} a: {response}",
+    kinds=(ModelKind.SEQUENCE_REGRESSION,),
+)
+
+
+@pytest.mark.parametrize("spec", [CUT, CUT_WHOLE])
+def test_the_longest_field_that_is_cut(spec: InputSpec) -> None:
+    encoder = InputEncoder(bert(), spec)
+    longest = "one " * (CUT_CHARS // 4)
+    encoded = encoder.encode(TextItem("", "one", {"q": "one", "ctx": longest}), ((Span(0, 3),),))
+    assert encoded.length_tokens == 20
+    assert encoded.truncated_tokens > CUT_CHARS // 4 - 20
+    with pytest.raises(TooLongError, match="'ctx' has 262145 characters"):
+        encoder.encode(TextItem("", "one", {"q": "one", "ctx": longest + "."}), ((Span(0, 3),),))
+
+
+def test_a_model_of_long_inputs_may_have_longer_ones_cut() -> None:
+    check_cuttable("ctx", 64 * 8192, 8192)
+    with pytest.raises(TooLongError):
+        check_cuttable("ctx", 64 * 8192 + 1, 8192)
+
+
+@pytest.mark.parametrize("spec", [CUT, CUT_WHOLE])
+def test_what_is_not_cut_is_refused_by_its_beginning_beside_what_is(spec: InputSpec) -> None:
+    with pytest.raises(TooLongError, match="more than") as raised:
+        InputEncoder(bert(), spec).encode(TextItem("", "one", {"q": MANY, "ctx": "two"}), ((Span(0, 3),),))
+    assert raised.value.details["length_tokens"] < WORDS / 10
 
 
 def test_what_is_over_is_cut_where_it_may() -> None:

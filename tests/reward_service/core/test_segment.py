@@ -1,11 +1,14 @@
+from typing import Any
+
 import pytest
+import sentencex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward_proto.score import Granularity
-from reward_service.core.segment import MIN_SUB_SENTENCE_WORDS, check_spans, segment_text
+from reward_service.core.segment import BLOCK_CHARS, MAX_SEGMENTS, MIN_SUB_SENTENCE_WORDS, check_spans, segment_text
 from reward_service.domain import Span
-from reward_service.errors import InvalidRequestError
+from reward_service.errors import InvalidRequestError, TooLongError
 
 PIECES = [
     "Dr. Smith", "e.g.", "U.S.", "word", "Five", "naïve", "e\u0301", "👩‍👩‍👧", "🎉", "B", "\u3000", "\u2028", "\u00a0",
@@ -117,11 +120,11 @@ def test_an_initial_before_wide_white_space_does_not_break_the_segmenter(blank: 
     [
         ("This is a sentence, ok then. ", 50_000),
         ("a", 50_000),
-        ("🎉 x. ", 15_000),
-        ('"', 30_000),
+        ("🎉 x. ", 8_000),
+        ('"', 12_000),
         ("a\n\n", 50_000),
         (", ", 40_000),
-        ("Dr. ", 50_000),
+        ("Dr. ", 20_000),
         ("\n", 50_000),
     ],
 )
@@ -141,6 +144,58 @@ def test_a_paragraph_that_would_take_minutes_is_refused(unit: str, granularity: 
     for start in range(0, 30_000, 1000):  # Each paragraph begins anew.
         text = text[: start + 998] + "\n\n" + text[start + 1000 :]
     assert segment_text(text, granularity)
+
+
+@pytest.mark.parametrize(
+    ("unit", "chars"),
+    [
+        ("The fox, which was seen in 1999, jumped over Mr. Smith's lazy dog. It ran on until night fell. ", 55_000),
+        ("He said — and he’s right — that the fox jumped over the lazy dog. Then it ran on until night fell. ", 28_000),
+        ("L’été dernier, nous avons visité l’exposition « Lumières » à Paris. Elle était très belle, dit-on. ", 21_000),
+        ("你好，世界。这是一个测试句子，我们在这里写一些文字，看看它会怎样。", 21_000),
+    ],
+)
+def test_long_paragraphs_of_prose_are_divided(unit: str, chars: int) -> None:
+    assert segment_text((unit * chars)[:chars], Granularity.SENTENCE)
+
+
+@pytest.mark.parametrize(
+    ("unit", "most"), [("?&", 17_320), ("`a", 8_660), ("é!", 7_744), ("`é", 3_872)], ids=["?", "`", "é!", "`é"]
+)
+def test_what_holds_everybody_up_for_a_tenth_of_a_second_is_the_most(unit: str, most: int) -> None:
+    # Half of the characters are marks, a backtick four: chars^2 / 2 and chars^2 * 2 up to 1.5e8 and 3e7.
+    assert segment_text(unit * (most // 2), Granularity.SENTENCE)
+    with pytest.raises(InvalidRequestError, match="too long"):
+        segment_text(unit * (most // 2 + 2), Granularity.SENTENCE)
+
+
+def test_paragraphs_together_have_a_bound_too() -> None:
+    paragraph = "é!" * 3_800 + "\n\n"
+    assert segment_text(paragraph * 10, Granularity.SENTENCE)
+    with pytest.raises(InvalidRequestError, match="too long"):
+        segment_text(paragraph * 11, Granularity.SENTENCE)
+
+
+@pytest.mark.parametrize("granularity", [Granularity.PARAGRAPH, Granularity.SENTENCE, Granularity.SUB_SENTENCE])
+def test_a_text_has_so_many_segments_at_most(granularity: Granularity) -> None:
+    assert len(segment_text("a\n\n" * MAX_SEGMENTS, granularity)) == MAX_SEGMENTS
+    with pytest.raises(TooLongError, match="more than 100000 segments"):
+        segment_text("a\n\n" * 1_000_000, granularity)
+
+
+def test_no_more_of_a_text_is_divided_than_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reward_service.core.segment.MAX_SEGMENTS", 10)
+    divided: list[int] = []
+    divide = sentencex.get_sentence_boundaries
+
+    def count(language: str, text: str) -> Any:
+        divided.append(len(text))
+        return divide(language, text)
+
+    monkeypatch.setattr(sentencex, "get_sentence_boundaries", count)
+    with pytest.raises(TooLongError):
+        segment_text("a\n\n" * 1_000_000, Granularity.SENTENCE)
+    assert sum(divided) < 2 * BLOCK_CHARS
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,9 +1,29 @@
+import asyncio
+
 import pytest
 
-from reward_proto import Granularity, ScoreItem
-from reward_service.domain import Span
-from reward_service.errors import InvalidRequestError
-from reward_service.web.convert import to_ids, to_text_item
+from reward_proto import Granularity, ModelKind, ScoreItem, ScoreReply
+from reward_service.domain import Head, ItemScore, ModelCard, ModelOutcome, Outcome, ScoredSpan, Span
+from reward_service.errors import InvalidRequestError, TooLongError
+from reward_service.web.convert import PAUSE_SEGMENTS, to_ids, to_reply, to_text_item, to_text_items
+
+CARD = ModelCard(
+    name="fine",
+    version="0123456789ab",
+    digest="0123456789ab" + "0" * 52,
+    aliases=(),
+    head=Head(ModelKind.TOKEN_CLASSIFICATION, ("ok", "bad"), "ok"),
+    granularity=Granularity.SENTENCE,
+    language="en",
+    template="",
+    max_tokens=10,
+    runtime="fake-fp32",
+)
+SEGMENT = ScoredSpan(Span(0, 1), 0.25, "ok", (1.0, 2.0))
+
+
+def outcome_of(*results: ItemScore | TooLongError) -> Outcome:
+    return Outcome((ModelOutcome(CARD, results),), 3, 4, 0.0, 0.0, 0.0)
 
 
 def test_ids_are_given_or_the_index() -> None:
@@ -21,3 +41,39 @@ def test_spans_become_domain_spans() -> None:
     inside = to_text_item(item)
     assert (inside.prompt, inside.response, inside.fields) == ("p", "ab", {"q": "1"})
     assert inside.segments == {Granularity.SENTENCE: (Span(0, 2),)}
+
+
+def test_items_with_spans_are_what_they_are_one_by_one() -> None:
+    items = [ScoreItem(response="ab"), ScoreItem(response="ab", segments={Granularity.SENTENCE: [(0, 1), (1, 2)]})]
+    assert asyncio.run(to_text_items(items)) == [to_text_item(item) for item in items]
+    assert asyncio.run(to_text_items(items[:1])) == [to_text_item(items[0])]
+
+
+def test_a_reply_is_that_of_the_contract() -> None:
+    outcome = outcome_of(ItemScore((SEGMENT,), 0.25), TooLongError("too long"), ItemScore((), None))
+    reply = ScoreReply.model_validate_json(
+        asyncio.run(to_reply(['é"', "b", "c"], outcome, 'r"1', return_logits=True)), strict=True
+    )
+    assert [result.id for result in reply.results] == ['é"', "b", "c"]
+    first, second, third = (result.scores["fine"] for result in reply.results)
+    assert [(s.start, s.end, s.score, s.label, s.logits) for s in first.segments or []] == [
+        (0, 1, 0.25, "ok", [1.0, 2.0])
+    ]
+    assert (second.segments, second.error and second.error.message) == (None, "too long")
+    assert third.segments == []
+    assert (reply.usage.input_tokens, reply.usage.padded_tokens, reply.request_id) == (3, 4, 'r"1')
+
+
+def test_others_have_their_turn_while_a_large_reply_is_built() -> None:
+    outcome = outcome_of(*[ItemScore((SEGMENT,) * (PAUSE_SEGMENTS // 2), 0.25)] * 20)
+    turns = 0
+
+    async def scenario() -> None:
+        nonlocal turns
+        building = asyncio.create_task(to_reply([str(i) for i in range(20)], outcome, "r", return_logits=False))
+        while not building.done():
+            turns += 1
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    assert turns >= 10
