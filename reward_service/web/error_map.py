@@ -16,6 +16,9 @@ MAX_LISTED_FAULTS = 20
 MAX_FAULTS = 2000
 """With more faults none is spelled out: pydantic does that for all of them or none, at some 10 us each."""
 
+MAX_TEXT_CHARS = 1000
+"""Of a message or of a text in its details, which may quote the request: a name of megabytes is not sent back."""
+
 MIN_RETRY_AFTER_S = 1
 MAX_RETRY_AFTER_S = 60
 
@@ -31,7 +34,11 @@ def error_response(
 ) -> Response:
     """Build the reply for an error; `status` overrides the code's own."""
     body = ErrorBody(
-        code=code, message=message, retryable=code in RETRYABLE, request_id=request_id, details=details or {}
+        code=code,
+        message=_clip(message),
+        retryable=code in RETRYABLE,
+        request_id=request_id,
+        details=_clip(details or {}),
     )
     headers = {}
     if code is ErrorCode.UNAUTHENTICATED:
@@ -47,6 +54,17 @@ def error_response(
         headers=headers,
         media_type="application/json",
     )
+
+
+def _clip(value: Any) -> Any:
+    """A value with every text in it cut to `MAX_TEXT_CHARS`."""
+    if isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
+        return value[:MAX_TEXT_CHARS] + "..."
+    if isinstance(value, list):
+        return [_clip(entry) for entry in value]
+    if isinstance(value, dict):
+        return {name: _clip(entry) for name, entry in value.items()}
+    return value
 
 
 def install(app: FastAPI) -> None:

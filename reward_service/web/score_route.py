@@ -1,9 +1,10 @@
 """The endpoint that scores."""
 
 from fastapi import APIRouter, Request, Response
+from pydantic import Field, ValidationError, create_model
 
 from reward_proto.errors import ErrorCode
-from reward_proto.score import ScoreReply, ScoreRequest
+from reward_proto.score import ScoreItem, ScoreReply, ScoreRequest
 from reward_service.core.scorer import Scorer
 from reward_service.errors import PayloadTooLargeError
 from reward_service.ledger.answer import Ledger
@@ -20,6 +21,17 @@ def add_score_route(
     router: APIRouter, scorer: Scorer, ledger: Ledger | None, *, max_items: int, max_body_bytes: int
 ) -> None:
     """Register `/v1/score`, bound to what is served, on a router of `BareRoute`s."""
+    items = (list[ScoreItem], Field(min_length=1, max_length=max_items))
+    bounded: type[ScoreRequest] = create_model("BoundedScoreRequest", __base__=ScoreRequest, items=items)
+
+    def parse(body: bytes) -> ScoreRequest:
+        try:  # Items that are over the limit are not even looked at.
+            return bounded.model_validate_json(body, strict=True)
+        except ValidationError as error:
+            fault = error.errors()[0] if error.error_count() == 1 else None
+            if fault is not None and (fault["type"], fault["loc"]) == ("too_long", ("items",)):
+                raise PayloadTooLargeError(f"more than {max_items} items", max_items=max_items) from None
+            raise
 
     @router.post(
         "/v1/score",
@@ -30,9 +42,7 @@ def add_score_route(
     async def score(request: Request) -> Response:
         """Score every item with every model that the request names."""
         asker = read_asker(request)
-        wanted = ScoreRequest.model_validate_json(await read_body(request, max_body_bytes), strict=True)
-        if len(wanted.items) > max_items:
-            raise PayloadTooLargeError(f"{len(wanted.items)} items are over {max_items}", max_items=max_items)
+        wanted = parse(await read_body(request, max_body_bytes))
         ids = to_ids(wanted.items)
         items = await to_text_items(wanted.items)
         scoring = scorer.score(items, wanted.models, wanted.timeout_s, request.state.client_job)

@@ -30,3 +30,15 @@ def test_the_shape() -> None:
             "details": {"max_tokens": 3},
         }
     }
+
+
+def test_long_texts_of_a_request_are_not_sent_back() -> None:
+    details = {"model": "x" * 2000, "errors": [{"path": "y" * 1001, "count": 3}], "served": ["z" * 1000]}
+    response = error_response("r", ErrorCode.UNKNOWN_MODEL, "m" * 2000, details=details)
+    error = json.loads(bytes(response.body))["error"]
+    assert error["message"] == "m" * 1000 + "..."
+    assert error["details"] == {
+        "model": "x" * 1000 + "...",
+        "errors": [{"path": "y" * 1000 + "...", "count": 3}],
+        "served": ["z" * 1000],
+    }

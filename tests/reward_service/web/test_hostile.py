@@ -249,6 +249,28 @@ def test_many_faults_are_counted_and_not_spelled_out(http: httpx.Client) -> None
     assert reply.json()["error"]["details"] == {"errors": [], "count": 60_000}
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"items": [ITEM], "models": ["x" * MB]},
+        {"items": [ITEM], "x" * MB: 1},
+        {"items": [{**ITEM, "segments": {"x" * MB: []}}]},
+        {"items": [{**ITEM, "id": "x" * MB}] * 2},
+    ],
+)
+def test_long_names_are_not_sent_back(body: Any, http: httpx.Client) -> None:
+    reply = http.post("/v1/score", json=body)
+    assert reply.status_code in (404, 422)
+    assert len(reply.content) < 10_000
+
+
+def test_items_over_the_limit_are_refused_and_spans_of_three_ends_are_not_taken_for_them(http: httpx.Client) -> None:
+    reply = http.post("/v1/score", json={"items": [ITEM] * 257})
+    assert (reply.status_code, reply.json()["error"]["message"]) == (413, "more than 256 items")
+    reply = http.post("/v1/score", json={"items": [{**ITEM, "segments": {"sentence": [[0, 1, 2]]}}]})
+    assert reply.status_code == 422
+
+
 @pytest.mark.parametrize("path", POSTS)
 def test_nasty_bodies_are_invalid_requests(path: str, http: httpx.Client) -> None:
     for name, body in NASTY.items():
