@@ -56,8 +56,8 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
         raise PayloadTooLargeError(f"the body is over {max_bytes} bytes", max_body_bytes=max_bytes)
     body = b"".join(chunks)
     most = max(MIN_VALUES, max_bytes // BYTES_A_VALUE)
-    # Even if all that is in texts counts, most bodies have few.
-    if sum(map(body.count, _VALUE_MARKS)) > most and await asyncio.to_thread(has_more_values, body, most):
+    # Most bodies are too short, or have few even if all that is in texts counts.
+    if len(body) > most < sum(map(body.count, _VALUE_MARKS)) and await asyncio.to_thread(has_more_values, body, most):
         raise PayloadTooLargeError(f"the body has more than {most} values", max_values=most)
     return body
 

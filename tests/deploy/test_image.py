@@ -1,7 +1,6 @@
 """deploy/Dockerfile.cpu is built, and its service runs as the image says and as deploy/compose.yaml confines it."""
 
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile.cpu"
 MODELS = ["relevance", "factuality", "completeness"]
 SETTINGS = "/etc/reward-service/service.yaml"
+SENT_FILES = [".dockerignore", "constraints.txt", "LICENSE", "pyproject.toml", "README.md"]
+SENT_FOLDERS = ["deploy", "proto", "reward_service", "rl_client", "tests/deploy", "docs"]
+"""What goes into the context of a build, and some that is to be left out of what is sent of it."""
 UNTRACKED = [
     ".env",
     ".venv/bin/python",
@@ -51,8 +53,11 @@ def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
 
 @pytest.fixture(scope="module")
 def tracked() -> list[str]:
-    """The repository's files."""
-    return [path for path in git("ls-files", "-z").split("\0") if path and (ROOT / path).exists()]
+    """The repository's files that an image could need, as a clean checkout has them."""
+    files = [ROOT / name for name in SENT_FILES]
+    for folder in SENT_FOLDERS:
+        files += [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return [str(path.relative_to(ROOT)) for path in files]
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +107,6 @@ def start(image: Image, store: Path, tmp_path: Path) -> Iterator[Callable[..., C
     yield start
     for container in started:
         container.kill()
-
-
-def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 def compose() -> dict[str, Any]:
