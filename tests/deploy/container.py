@@ -46,6 +46,8 @@ try:
     reply = urllib.request.urlopen(request, timeout=30)
 except urllib.error.HTTPError as error:
     reply = error
+except OSError as error:
+    sys.exit(str(error))
 print(reply.status, reply.read().decode())
 """
 

@@ -37,7 +37,10 @@ def why_not_here() -> str:
 
 
 class Buildah:
-    """Images and containers in `folder`, which has to be removed by `remove`: gigabytes."""
+    """Images and containers, gigabytes, in `folder`, until `remove`.
+
+    Outside it, buildah notes digests of what it wrote in /var/lib/containers/cache.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
