@@ -78,11 +78,10 @@ class OnnxBackend:
         count, threads = divide(self._threads)
         if count == 1 or self._device != "cpu":
             return []
-        lanes = [copy.copy(self) for _ in range(count)]
-        shared = self._open(threads)
-        for index, lane in enumerate(lanes):
-            lane._threads = threads
-            lane._session = shared if threads == 1 or index == 0 else self._open(threads)
+        sessions = [self._open(threads)] * count if threads == 1 else [self._open(threads) for _ in range(count)]
+        lanes = [copy.copy(self) for _ in sessions]
+        for lane, session in zip(lanes, sessions, strict=True):
+            lane._threads, lane._session = threads, session
         return lanes
 
     def close(self) -> None:
