@@ -42,7 +42,12 @@ def align(
     if logits.ndim != (3 if reads_tokens else 2) or len(logits) != len(encoded) or logits.shape[-1] != classes:
         raise ModelFailedError(f"the runtime gave logits {logits.shape} for {len(encoded)} items and {classes} classes")
     by_head = [
-        _score_head(head, [item.reads[index] for item in encoded], encoded, logits[..., head.columns])
+        _score_head(
+            head,
+            [item.reads[index] for item in encoded],
+            encoded,
+            logits if len(heads) == 1 else logits[..., head.columns],
+        )
         for index, head in enumerate(heads)
     ]
     return list(zip(*by_head, strict=True))
@@ -73,7 +78,7 @@ def _score_head(
 def _read_tokens(read: Read, logits: NDArray[np.floating]) -> list[list[float]]:
     """[T, C] logits to S times C: one token's, or the mean or sum over a segment's own tokens."""
     if read.widths is None or read.divisors is None:
-        alone: list[list[float]] = logits[read.positions].tolist()
+        alone: list[list[float]] = logits.take(read.positions, axis=0).tolist()
         return alone
     places = zip(read.positions.tolist(), read.widths.tolist(), read.divisors.tolist(), strict=True)
     return [

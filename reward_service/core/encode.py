@@ -11,7 +11,6 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from reward_proto.models import ModelKind
@@ -88,11 +87,11 @@ class _Prefix:
     """A tokenized prefix.
 
     Attributes:
-        ids: [P] int64, no special tokens.
+        ids: Without special tokens.
         cut_from: Index of the cut field's first token, and `cut_to` one past its last; equal when nothing can be cut.
     """
 
-    ids: NDArray[np.int64]
+    ids: list[int]
     cut_from: int
     cut_to: int
 
@@ -128,7 +127,7 @@ class InputEncoder:
                 raise ValueError(f"{{{RESPONSE_FIELD}}} stands only in the template of a model that reads whole inputs")
             self._whole = ResponseTemplate(tokenizer, self._parts, spec.cut_field)
         self._begin, self._end = special_ids(tokenizer)
-        separator_id = int(self._end[0]) if len(self._end) else first_known(tokenizer, SEPARATORS)
+        separator_id = self._end[0] if self._end else first_known(tokenizer, SEPARATORS)
         if separator_id is None:
             raise ValueError("the tokenizer adds no end token and has no known separator")
         pad_id = first_known(tokenizer, PADS)
@@ -167,11 +166,10 @@ class InputEncoder:
                 body, edges = self._tokenize_body(item.response, heads)
         length = len(self._begin) + len(prefix.ids) + len(body) + len(self._end)
         cut = tokens_to_cut(length, self._spec.max_tokens, prefix.cut_to - prefix.cut_from, self._spec.cut_field)
-        kept = (self._begin, prefix.ids[: prefix.cut_to - cut], prefix.ids[prefix.cut_to :])
-        input_ids = np.concatenate((*kept, np.array(body, dtype=np.int64), self._end))
-        body_start = len(input_ids) - len(body) - len(self._end)
+        before = [*self._begin, *prefix.ids[: prefix.cut_to - cut], *prefix.ids[prefix.cut_to :]]
+        input_ids = np.array([*before, *body, *self._end], dtype=np.int64)
         reads = tuple(
-            self._read(kind, pooling, own, edges, body_start, len(input_ids))
+            self._read(kind, pooling, own, edges, len(before), len(input_ids))
             for (kind, pooling), own in zip(self._spec.heads, heads, strict=True)
         )
         return Encoded(input_ids, reads, truncated_tokens=cut)
@@ -191,7 +189,7 @@ class InputEncoder:
             else:
                 check_length(self._tokenizer, value, self._spec.max_tokens)
         ids, cut_from, cut_to = template.tokenize(values)
-        return _Prefix(np.array(ids, dtype=np.int64), cut_from, cut_to)
+        return _Prefix(ids, cut_from, cut_to)
 
     def _tokenize_body(self, response: str, heads: Sequence[tuple[Span, ...]]) -> tuple[list[int], _Edges]:
         """The response's ids with separators, and where in them the segments lie."""
@@ -232,11 +230,11 @@ class InputEncoder:
             return Read(np.zeros(0, dtype=np.int64), spans)
         if kind is not ModelKind.TOKEN_CLASSIFICATION and pooling is Pooling.SEPARATOR:
             return Read(np.array([0 if is_before else length - 1], dtype=np.int64), spans)
-        firsts = np.array([body_start + edges.first[span.start] for span in spans], dtype=np.int64)
-        stops = np.array([body_start + edges.stop[span.end] for span in spans], dtype=np.int64)
         if pooling is Pooling.SEPARATOR:
-            return Read(firsts if is_before else stops - 1, spans)
-        widths = stops - firsts
+            places = [edges.first[span.start] if is_before else edges.stop[span.end] - 1 for span in spans]
+            return Read(np.array([body_start + place for place in places], dtype=np.int64), spans)
+        firsts = np.array([body_start + edges.first[span.start] for span in spans], dtype=np.int64)
+        widths = np.array([edges.stop[span.end] - edges.first[span.start] for span in spans], dtype=np.int64)
         divisors = widths if pooling is Pooling.MEAN else np.full_like(widths, SUM_UNIT_TOKENS)
         return Read(firsts, spans, widths, divisors)
 
@@ -259,11 +257,10 @@ class InputEncoder:
         for never_cut in (text[:cut_start], text[cut_end:]):
             check_length(self._tokenizer, never_cut, self._spec.max_tokens)
         encoding = tokenize(self._tokenizer, text)
-        ids = np.array(encoding.ids, dtype=np.int64)
         cuttable = [i for i, (start, end) in enumerate(encoding.offsets) if end > cut_start and start < cut_end]
         if not cuttable:
-            return _Prefix(ids, 0, 0)
-        return _Prefix(ids, cuttable[0], cuttable[-1] + 1)
+            return _Prefix(encoding.ids, 0, 0)
+        return _Prefix(encoding.ids, cuttable[0], cuttable[-1] + 1)
 
 
 def _value(item: TextItem, name: str) -> str:

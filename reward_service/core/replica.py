@@ -13,22 +13,18 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from reward_service.core.align import align
 from reward_service.core.backend import Backend, DeviceLostError
 from reward_service.core.collate import collate
 from reward_service.core.cost_model import CostModel
 from reward_service.core.division import Division
-from reward_service.core.submission import Entry, HeadScores
-from reward_service.core.telemetry import BatchReport, Telemetry
+from reward_service.core.inference import Failure, Inference
+from reward_service.core.submission import Entry
+from reward_service.core.telemetry import Telemetry
 from reward_service.core.token_queue import TokenQueue
-from reward_service.domain import Batch, Head, ItemScore
+from reward_service.domain import Batch, Head
 from reward_service.errors import ModelFailedError, ServiceError
 
 logger = logging.getLogger(__name__)
@@ -167,14 +163,14 @@ class Replica:
             if self._broken:
                 self._put_back(held)
                 return False
-            entries, ran = self._infer_wanted(held, batch)
+            ran = self._infer_wanted(held, batch)
         except BaseException:
             self._broken = True  # before the other thread gets its turn
             raise
         finally:
             self._free.set()
             self._turn.release()
-        self._hand_out(entries, ran)
+        self._hand_out(ran)
         return True
 
     def _wait_until_nearly_free(self) -> None:
@@ -196,20 +192,20 @@ class Replica:
         self._busy_until_s = time.monotonic() + (expected_s or math.inf)
         self._free.clear()
 
-    def _infer_wanted(self, held: Sequence[Entry], batch: Batch) -> "tuple[list[Entry], _Ran | Exception | None]":
-        """Infer a batch without the entries that nobody waits for any more."""
+    def _infer_wanted(self, held: Sequence[Entry], batch: Batch) -> Inference | Failure | None:
+        """Infer a batch without the entries that nobody waits for any more; None if that leaves none."""
         now_s = time.monotonic()
         entries = [entry for entry in held if not entry.is_abandoned(now_s)]
         if not entries:
-            return entries, None
+            return None
         try:
-            return entries, self._infer(entries, batch if len(entries) == len(held) else self._collate(entries))
+            return self._infer(entries, batch if len(entries) == len(held) else self._collate(entries))
         except DeviceLostError:
             raise  # to try again would fail each time
         except Exception as error:  # noqa: BLE001 - it is told, and tried again, when the backend is free for others
-            return entries, error
+            return Failure(entries, error)
 
-    def _infer(self, entries: Sequence[Entry], batch: Batch) -> "_Ran":
+    def _infer(self, entries: Sequence[Entry], batch: Batch) -> Inference:
         begin_s = time.monotonic()
         is_alone = len(entries) == 1 and len(entries[0].submission.results) == 1 and not self._queue.items
         with self._division.turn(self._lane, is_alone=is_alone) as (backend, lanes):
@@ -219,40 +215,42 @@ class Replica:
         # What the backend stood idle for although these waited is part of what they cost.
         occupied_s = end_s - max(self._last_end_s, min(entry.enqueued_s for entry in entries))
         self._last_end_s = end_s
-        padded_tokens = int(batch.input_ids.size)
-        real_tokens = sum(entry.length_tokens for entry in entries)
-        self._cost.observe(
-            items=len(entries), real_tokens=real_tokens, padded_tokens=padded_tokens, duration_s=lanes * occupied_s
-        )
-        self._queue.short_batch_tokens = self._cost.cost.short_batch_tokens
-        self._queue.overhead_tokens = self._cost.cost.overhead_tokens
-        return _Ran(logits, begin_s, end_s - begin_s, real_tokens, padded_tokens)
+        return Inference(entries, logits, begin_s, end_s - begin_s, int(batch.input_ids.size), lanes * occupied_s)
 
-    def _hand_out(self, entries: Sequence[Entry], ran: "_Ran | Exception | None") -> None:
+    def _hand_out(self, ran: Inference | Failure | None) -> None:
         """Turn logits into scores, or run what failed again, one by one."""
         if ran is None:
             return
         try:
-            if isinstance(ran, Exception):
-                raise ran
-            results = align(self._heads, [entry.encoded for entry in entries], ran.logits)
-            self._account(entries, results, ran)
+            if isinstance(ran, Failure):
+                raise ran.error
+            results = align(self._heads, [entry.encoded for entry in ran.entries], ran.logits)
         except Exception as error:
-            if len(entries) == 1:
+            if len(ran.entries) == 1:
+                entry = ran.entries[0]
                 # A copy, as another replica may be running in the request's own.
-                entries[0].submission.context.copy().run(
-                    logger.exception, "model %s failed on an input of %d tokens", self._model, entries[0].length_tokens
+                entry.submission.context.copy().run(
+                    logger.exception, "model %s failed on an input of %d tokens", self._model, entry.length_tokens
                 )
-                entries[0].settle(_as_service_error(error))
+                entry.settle(_as_service_error(error))
                 return
-            logger.exception("model %s failed on a batch of %d; running them one by one", self._model, len(entries))
-            for entry in entries:
-                self._hand_out(*self._infer_again(entry))
+            logger.exception("model %s failed on a batch of %d; running them one by one", self._model, len(ran.entries))
+            for entry in ran.entries:
+                self._hand_out(self._infer_again(entry))
             return
-        for entry, result in zip(entries, results, strict=True):
-            entry.settle(result)
+        self._telemetry.batch_done(ran.report(self._model, self._heads, results))
+        ran.settle(results)
+        # It takes a while until the callers are awake, so that this keeps none of them waiting.
+        self._cost.observe(
+            items=len(ran.entries),
+            real_tokens=ran.real_tokens,
+            padded_tokens=ran.padded_tokens,
+            duration_s=ran.occupied_s,
+        )
+        self._queue.short_batch_tokens = self._cost.cost.short_batch_tokens
+        self._queue.overhead_tokens = self._cost.cost.overhead_tokens
 
-    def _infer_again(self, entry: Entry) -> "tuple[list[Entry], _Ran | Exception | None]":
+    def _infer_again(self, entry: Entry) -> Inference | Failure | None:
         """Infer one of a batch that failed, in turn with what the other thread has chosen in the meantime."""
         with self._turn:
             try:
@@ -260,51 +258,14 @@ class Replica:
             finally:
                 self._free.set()
 
-    def _account(self, entries: Sequence[Entry], results: Sequence[HeadScores], ran: "_Ran") -> None:
-        each = ran.padded_tokens // len(entries)
-        jobs: Counter[str] = Counter()
-        for entry in entries:
-            entry.submission.account(each, ran.begin_s - entry.enqueued_s, ran.inference_s)
-            jobs[entry.job] += each
-        self._telemetry.batch_done(
-            BatchReport(
-                model=self._model,
-                items=len(entries),
-                real_tokens=ran.real_tokens,
-                padded_tokens=ran.padded_tokens,
-                inference_s=ran.inference_s,
-                queue_s=tuple(ran.begin_s - entry.enqueued_s for entry in entries),
-                scores=tuple(
-                    (head.name or self._model, _sequence_scores(of_head))
-                    for head, of_head in zip(self._heads, zip(*results, strict=True), strict=True)
-                ),
-                jobs=tuple(jobs.items()),
-            )
-        )
-
     def _collate(self, entries: Sequence[Entry]) -> Batch:
         return collate([entry.encoded for entry in entries], self._pad_id)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ran:
-    """An inference that is done."""
-
-    logits: NDArray[np.float32]
-    begin_s: float
-    inference_s: float
-    real_tokens: int
-    padded_tokens: int
 
 
 def fail_entries(model: str, entries: Sequence[Entry]) -> None:
     """Tell those who wait for entries that nobody will run them."""
     for entry in entries:
         entry.settle(ModelFailedError(f"the worker of model {model!r} ended before this item's turn"))
-
-
-def _sequence_scores(results: Sequence[ItemScore | ModelFailedError]) -> tuple[float, ...]:
-    return tuple(r.sequence_score for r in results if isinstance(r, ItemScore) and r.sequence_score is not None)
 
 
 def _as_service_error(error: Exception) -> ServiceError:

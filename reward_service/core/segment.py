@@ -40,8 +40,8 @@ BACKTICK_MARKS = 4
 MAX_PARAGRAPHS_EFFORT = 10
 """Times the effort of one paragraph that those of a text may have together."""
 
-_SUB_SENTENCE_END = (",", ";", "!", "?")
-_WORD = re.compile(r"\S+")
+_SUB_SENTENCE_END = re.compile(r"[,;!?](?!\S)")
+_WORD_START = re.compile(r"\S")
 _BLANK_LINE = re.compile(r"\n\s*\n")
 _PARAGRAPH_GAP = re.compile(r"\n\n+")
 """Where sentencex itself begins anew."""
@@ -180,16 +180,20 @@ def _boundaries(text: str, language: str) -> list[tuple[int, int]]:
 def _sub_sentences(text: str, sentence: Span) -> list[Span]:
     """Split after a word that ends in `, ; ! ?`; a short piece joins the next one, the last joins the one before."""
     pieces: list[Span] = []
-    start, words = sentence.start, 0
-    for word in _WORD.finditer(text, sentence.start, sentence.end):
-        if words == 0:
-            start = word.start()
-        words += 1
-        if word.group().endswith(_SUB_SENTENCE_END) and words >= MIN_SUB_SENTENCE_WORDS:
-            pieces.append(Span(start, word.end()))
-            words = 0
-    if words >= MIN_SUB_SENTENCE_WORDS or not pieces:
+    start = sentence.start
+    for mark in _SUB_SENTENCE_END.finditer(text, sentence.start, sentence.end):
+        if _is_long(text[start : mark.end()]):
+            pieces.append(Span(start, mark.end()))
+            rest = _WORD_START.search(text, mark.end(), sentence.end)
+            start = sentence.end if rest is None else rest.start()
+    last = text[start : sentence.end]
+    if not pieces or _is_long(last):
         pieces.append(Span(start, sentence.end))
-    elif words:
+    elif last:
         pieces[-1] = Span(pieces[-1].start, sentence.end)
     return pieces
+
+
+def _is_long(piece: str) -> bool:
+    """Whether it has the words of a sub-sentence."""
+    return len(piece.split(None, MIN_SUB_SENTENCE_WORDS - 1)) == MIN_SUB_SENTENCE_WORDS

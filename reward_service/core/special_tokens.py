@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 SEPARATORS = ("[SEP]", "</s>", "<sep>", "<eos>", "<|endoftext|>", "<|end_of_text|>")
@@ -13,7 +11,7 @@ PADS = ("[PAD]", "<pad>", "<|padding|>", "<|pad|>")
 """Tokens that fill a batch up, by their usual names."""
 
 
-def special_ids(tokenizer: Tokenizer) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Ids that the tokenizer's post-processor puts before and after an input, found on a word of its vocabulary.
 
     Raises:
@@ -24,7 +22,7 @@ def special_ids(tokenizer: Tokenizer) -> tuple[NDArray[np.int64], NDArray[np.int
         mask = encoding.special_tokens_mask
         if 0 in mask:
             first, last = mask.index(0), len(mask) - mask[::-1].index(0)
-            return np.array(encoding.ids[:first], dtype=np.int64), np.array(encoding.ids[last:], dtype=np.int64)
+            return encoding.ids[:first], encoding.ids[last:]
     raise ValueError("the tokenizer gives no token for any of its own words")
 
 

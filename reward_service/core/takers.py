@@ -19,6 +19,9 @@ class Taker:
 
     def __init__(self, is_idle: Callable[[], bool], lock: threading.Lock) -> None:
         self.is_idle = is_idle
+        self.errand: Callable[[], None] | None = None
+        """What it is to do before it takes anything; there until it is done."""
+        self._lock = lock
         self._woken = threading.Condition(lock)
 
     def sleep(self) -> None:
@@ -28,6 +31,16 @@ class Taker:
     def wake(self) -> None:
         """End its sleep, if it sleeps."""
         self._woken.notify()
+
+    def run_errand(self) -> None:
+        """Do it, without the lock."""
+        assert self.errand is not None  # noqa: S101 - asked before
+        self._lock.release()
+        try:
+            self.errand()
+        finally:
+            self._lock.acquire()
+            self.errand = None
 
 
 class Takers:
@@ -62,6 +75,15 @@ class Takers:
         """There is something to take: wake one that is idle, or if none is, the one that waits for the longest."""
         if taker := self.idle() or next(iter(self._present), None):
             taker.wake()
+
+    def send(self, errand: Callable[[], None]) -> bool:
+        """Wake one that is idle to do something; False if none is."""
+        taker = self.idle()
+        if taker is None or taker.errand is not None:
+            return False
+        taker.errand = errand
+        taker.wake()
+        return True
 
     def wake_all(self) -> None:
         """There will be nothing more."""

@@ -187,8 +187,10 @@ class TokenQueue(Generic[W]):
             At least one entry whose caller still waits; nothing once the queue is closed.
         """
         with self._lock, self._takers.one_more(is_idle) as taker:
-            while not self._closed:
-                if not self._waiting:
+            while taker.errand or not self._closed:
+                if taker.errand:
+                    taker.run_errand()
+                elif not self._waiting:
                     taker.sleep()
                 elif is_idle() or (idle := self._takers.idle()) is None:
                     if batch := self._take_batch():
@@ -197,6 +199,20 @@ class TokenQueue(Generic[W]):
                     idle.wake()
                     taker.sleep()
             return []
+
+    def send(self, errand: Callable[[], None]) -> bool:
+        """Let one who waits for a batch and is idle do something first: what prepares an item and puts it.
+
+        It is then with who runs it, and need not be passed from thread to thread.
+
+        Args:
+            errand: Short, and raises nothing.
+
+        Returns:
+            Whether it is done; it is not where nobody is idle or something waits already.
+        """
+        with self._lock:
+            return not self._closed and not self._waiting and self._takers.send(errand)
 
     def close(self) -> list[W]:
         """Refuse new entries and wake the takers.
@@ -239,8 +255,8 @@ class TokenQueue(Generic[W]):
         if self.takers > 1:
             bound = min(bound, max(ceil(self.tokens / self.takers), int(self.overhead_tokens)))
         window = self._window(due, now_s, left, bound)
-        batch: list[W] = []
-        if window:
+        batch = window
+        if len(window) > 1:
             least = min(self._fair.served(entry.job) for entry in window)
             chosen = choose_batch(
                 [entry.length_tokens for entry in window],
@@ -251,9 +267,9 @@ class TokenQueue(Generic[W]):
                 self.overhead_tokens,
             )
             batch = [window[index] for index in chosen]
-            self._charge(batch)
-            for entry in batch:
-                left[entry.job].add(id(entry))
+        self._charge(batch)
+        for entry in batch:
+            left[entry.job].add(id(entry))
         for job, gone in left.items():
             self._remove(job, gone)
         return batch

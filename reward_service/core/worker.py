@@ -7,7 +7,7 @@ everything that waits fails instead of hanging.
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
@@ -134,6 +134,10 @@ class Worker:
             self.queue.put(entries, reserved)
         except RuntimeError as error:
             raise ModelFailedError(f"the worker of model {self.model!r} has ended") from error
+
+    def prepare(self, work: Callable[[], None]) -> bool:
+        """Let an idle replica prepare inputs and submit them; see `TokenQueue.send`."""
+        return self.queue.send(work)
 
     def close(self, timeout_s: float) -> None:
         """End the threads after the batches at hand, then free the backends. What still waits fails."""

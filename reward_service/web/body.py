@@ -21,8 +21,9 @@ MIN_VALUES = 10_000
 
 _VALUE_MARKS = (b",", b"[", b"{")
 
-WATCH_AFTER_S = 0.005
-"""When a caller who may have left is looked for; before that the work is to get to other threads first."""
+WATCH_AFTER_S = 0.05
+"""When a caller who may have left is looked for. What is done by then is not disturbed: on a few cores all that runs
+beside an inference makes it longer."""
 
 R = TypeVar("R")
 

@@ -68,13 +68,16 @@ def _clip(value: Any) -> Any:
 
 
 def install(app: FastAPI) -> None:
-    """Teach the app to answer its exceptions. What is not listed here is `internal`; see `web.context`."""
+    """Teach the app to answer its exceptions. What is not listed here is `internal`; see `web.context`.
+
+    The handlers are coroutines, since others would be sent to a thread.
+    """
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(ValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
 
 
-def _service_error(request: Request, error: Exception) -> Response:
+async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - Starlette's signature is wider than its use
     request.state.error_code = error.code
     return error_response(
@@ -82,7 +85,7 @@ def _service_error(request: Request, error: Exception) -> Response:
     )
 
 
-def _validation_error(request: Request, error: Exception) -> Response:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ValidationError)  # noqa: S101
     request.state.error_code = ErrorCode.INVALID_REQUEST
     count = error.error_count()
@@ -98,7 +101,7 @@ def _validation_error(request: Request, error: Exception) -> Response:
     return error_response(request.state.request_id, ErrorCode.INVALID_REQUEST, first, details=details)
 
 
-def _http_error(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     """No such route, or not with this method: the status stays HTTP's own."""
     assert isinstance(error, HTTPException)  # noqa: S101
     request.state.error_code = ErrorCode.INVALID_REQUEST

@@ -1,13 +1,21 @@
 """Prometheus metrics of the service. The registry is passed in, so that two apps in one process do not mix."""
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from reward_service.core.source import ScoreSource
 from reward_service.core.telemetry import BatchReport
+
+MAX_UNCOUNTED = 64
+"""So much may have happened that is not counted yet: about a millisecond's work."""
 
 M = TypeVar("M", bound=MetricWrapperBase)
 
@@ -31,6 +39,9 @@ UNPRINTABLE = "?"
 class Metrics:
     """Counts what the web layer and the core tell it; the core's `Telemetry`.
 
+    Nobody waits for the counting: what has happened is kept, and counted when somebody asks for the metrics, or when
+    there is a lot of it. What is asked for is always up to date.
+
     Args:
         registry: Where the metrics are registered.
         max_client_jobs: Different job labels; further jobs share `other`.
@@ -40,6 +51,9 @@ class Metrics:
         self.registry = registry
         self._max_client_jobs = max_client_jobs
         self._jobs: set[str] = set()
+        self._uncounted: deque[Callable[[], None]] = deque()
+        self._counting = threading.Lock()
+        registry.register(_Beforehand(self.count))
 
         self._by_model: list[MetricWrapperBase] = []
 
@@ -115,6 +129,7 @@ class Metrics:
             source: Ended, so that it reports nothing any more.
             served: What is served now; the names in it keep their series, as another version of a model counts on.
         """
+        self.count()
         cards = {(card.name, card.version, card.runtime) for other in served for card in other.cards}
         for card in source.cards:
             if (card.name, card.version, card.runtime) not in cards:
@@ -127,21 +142,41 @@ class Metrics:
 
     def request_done(self, endpoint: str, client_job: str, status: int, duration_s: float) -> None:
         """A request was answered."""
-        job = self._job_label(client_job)
-        self._request_s.labels(endpoint, job).observe(duration_s)
-        self._requests.labels(endpoint, job, str(status)).inc()
+        self._keep(partial(self._count_request, endpoint, client_job, status, duration_s))
 
     def rejected(self, reason: str) -> None:
         """A request was answered with this error code."""
         self._rejected.labels(reason).inc()
 
     def encoded(self, model: str, tokenize_s: float, truncated: int) -> None:
-        """See `core.worker.Telemetry`."""
+        """See `core.telemetry.Telemetry`."""
+        self._keep(partial(self._count_encoded, model, tokenize_s, truncated))
+
+    def batch_done(self, report: BatchReport) -> None:
+        """See `core.telemetry.Telemetry`."""
+        self._keep(partial(self._count_batch, report))
+
+    def count(self) -> None:
+        """Count what has happened."""
+        with self._counting:
+            while self._uncounted:
+                self._uncounted.popleft()()
+
+    def _keep(self, count: Callable[[], None]) -> None:
+        self._uncounted.append(count)
+        if len(self._uncounted) >= MAX_UNCOUNTED:
+            self.count()
+
+    def _count_request(self, endpoint: str, client_job: str, status: int, duration_s: float) -> None:
+        job = self._job_label(client_job)
+        self._request_s.labels(endpoint, job).observe(duration_s)
+        self._requests.labels(endpoint, job, str(status)).inc()
+
+    def _count_encoded(self, model: str, tokenize_s: float, truncated: int) -> None:
         self._tokenize_s.labels(model).observe(tokenize_s)
         self._truncated.labels(model).inc(truncated)
 
-    def batch_done(self, report: BatchReport) -> None:
-        """See `core.worker.Telemetry`."""
+    def _count_batch(self, report: BatchReport) -> None:
         model = report.model
         self._inference_s.labels(model).observe(report.inference_s)
         self._batch_items.labels(model).observe(report.items)
@@ -174,3 +209,23 @@ class Metrics:
                 return OTHER_JOBS
             self._jobs.add(label)
         return label
+
+
+class _Beforehand(Collector):
+    """Is asked for metrics before all others, and has none itself.
+
+    Args:
+        do: What is done then.
+    """
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self._do = do
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector`."""
+        self._do()
+        return ()
+
+    def describe(self) -> Iterable[Metric]:
+        """None, so that nothing is counted when this is registered."""
+        return ()

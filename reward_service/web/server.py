@@ -122,6 +122,7 @@ def run(
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # Nothing asks for the caller's address.
                 lifespan="off",
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=CLOSE_TIMEOUT_S,
