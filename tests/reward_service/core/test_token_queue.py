@@ -263,6 +263,48 @@ def test_who_could_not_run_a_batch_at_once_leaves_it_to_who_can(until: Callable[
         assert taken[2 * round_ + 1 :] == [("busy", "second")]
 
 
+def test_who_waits_does_an_errand_and_takes_what_that_puts(until: Callable[[Callable[[], bool]], None]) -> None:
+    queue = make_queue()
+    done: list[str] = []
+    assert not queue.send(lambda: done.append("nobody waits"))
+    taken: list[list[Item]] = []
+    thread = threading.Thread(target=lambda: taken.append(queue.take()), name="taker")
+    thread.start()
+    until(lambda: len(queue._takers) == 1)
+
+    def errand() -> None:
+        done.append(threading.current_thread().name)
+        assert not queue.send(lambda: done.append("a second one"))
+        queue.put([Item(1, "a")])
+        assert not queue.send(lambda: done.append("something waits"))
+
+    assert queue.send(errand)
+    thread.join(TIMEOUT_S)
+    assert done == ["taker"]
+    assert [[item.name for item in batch] for batch in taken] == [["a"]]
+    queue.close()
+    assert not queue.send(lambda: done.append("closed"))
+    assert done == ["taker"]
+
+
+def test_an_errand_is_done_although_the_queue_closes(until: Callable[[Callable[[], bool]], None]) -> None:
+    queue = make_queue()
+    done: list[str] = []
+    thread = threading.Thread(target=queue.take)
+    thread.start()
+    until(lambda: len(queue._takers) == 1)
+
+    def errand() -> None:
+        queue.close()  # While it is under way; and again before a second one could begin.
+        with pytest.raises(RuntimeError, match="closed"):
+            queue.put([Item(1, "a")])
+        done.append("done")
+
+    assert queue.send(errand)
+    thread.join(TIMEOUT_S)
+    assert done == ["done"]
+
+
 def test_what_comes_while_nobody_is_idle_goes_to_who_asks() -> None:
     queue = make_queue(max_batch_tokens=10)
     queue.put([Item(10, "a"), Item(10, "b")])

@@ -64,6 +64,20 @@ def test_a_reply_is_that_of_the_contract() -> None:
     assert (reply.usage.input_tokens, reply.usage.padded_tokens, reply.request_id) == (3, 4, 'r"1')
 
 
+def test_a_reply_has_every_field_of_the_contract_in_its_order() -> None:
+    outcome = outcome_of(ItemScore((SEGMENT,), 0.25, 3, cached=True), TooLongError("too long"), ItemScore((), None))
+    for return_logits in (False, True):
+        body = asyncio.run(to_reply(["a", "b", "c"], outcome, "r", return_logits=return_logits))
+        assert ScoreReply.model_validate_json(body, strict=True).model_dump_json().encode() == body
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_what_json_cannot_tell_is_no_score(score: float) -> None:
+    for result in (ItemScore((SEGMENT,), score), ItemScore((ScoredSpan(Span(0, 1), score, None, ()),), 0.5)):
+        with pytest.raises(ValueError, match="a score is"):
+            asyncio.run(to_reply(["a"], outcome_of(result), "r", return_logits=False))
+
+
 def test_others_have_their_turn_while_a_large_reply_is_built() -> None:
     outcome = outcome_of(*[ItemScore((SEGMENT,) * (PAUSE_SEGMENTS // 2), 0.25)] * 20)
     turns = 0

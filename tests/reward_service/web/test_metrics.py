@@ -1,11 +1,14 @@
 import statistics
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from reward_service.core.worker import BatchReport
+from reward_service.web.metrics import MAX_UNCOUNTED, Metrics
 
 BODY = {"items": [{"response": "Hello there."}, {"response": "Hi."}], "models": ["factuality"]}
 
@@ -132,3 +135,34 @@ def test_the_process_and_its_workers_are_shown(service: Any) -> None:
 def test_invented_paths_share_a_label(service: Any, path: str) -> None:
     service.request("GET", path)
     assert service.metric("reward_requests_total", endpoint="unknown", client_job="none", code="404") == 1
+
+
+def test_nothing_is_counted_before_it_is_asked_for_and_little_is_kept() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, 10)
+    for _ in range(MAX_UNCOUNTED - 1):
+        metrics.encoded("m", 0.5, 1)
+    assert len(metrics._uncounted) == MAX_UNCOUNTED - 1
+    metrics.encoded("m", 0.5, 1)
+    assert len(metrics._uncounted) == 0
+    metrics.encoded("m", 0.5, 1)
+    assert f'reward_truncated_total{{model="m"}} {MAX_UNCOUNTED + 1:.1f}' in generate_latest(registry).decode()
+    assert len(metrics._uncounted) == 0
+
+
+def test_many_threads_lose_no_count() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, 10)
+
+    def tell() -> None:
+        for _ in range(1000):
+            metrics.request_done("/v1/score", "job", 200, 0.1)
+
+    threads = [threading.Thread(target=tell) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        generate_latest(registry)
+    labels = {"endpoint": "/v1/score", "client_job": "job"}
+    assert registry.get_sample_value("reward_requests_total", {**labels, "code": "200"}) == 4000
+    assert registry.get_sample_value("reward_request_duration_seconds_count", labels) == 4000
