@@ -1,7 +1,8 @@
 """A model on a worker: segment, encode, queue, wait.
 
-Tokenizing runs on a small thread pool, so that the event loop stays free; inference on the model's worker. All the
-items of a request go to the queue at once, so that a lone caller gets the same batches run after run.
+Tokenizing runs on a small thread pool, so that the event loop stays free, or for short texts on the model's worker if
+that is idle; inference on the worker. All the items of a request go to the queue at once, so that a lone caller gets
+the same batches run after run.
 """
 
 import asyncio

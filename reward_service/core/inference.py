@@ -47,16 +47,19 @@ class Inference:
         """Tokens of the inputs."""
         return sum(entry.length_tokens for entry in self.entries)
 
+    @property
+    def padded_tokens_each(self) -> int:
+        """An entry's share of what was computed."""
+        return self.padded_tokens // len(self.entries)
+
     def settle(self, results: Sequence[HeadScores]) -> None:
         """Give each entry's result, and its share of the cost, to its caller."""
-        each = self.padded_tokens // len(self.entries)
         for entry, result in zip(self.entries, results, strict=True):
-            entry.submission.account(each, self.begin_s - entry.enqueued_s, self.took_s)
+            entry.submission.account(self.padded_tokens_each, self.begin_s - entry.enqueued_s, self.took_s)
             entry.settle(result)
 
     def report(self, model: str, heads: Sequence[Head], results: Sequence[HeadScores]) -> BatchReport:
         """What is told of it."""
-        each = self.padded_tokens // len(self.entries)
         jobs = Counter(entry.job for entry in self.entries)
         return BatchReport(
             model=model,
@@ -69,7 +72,7 @@ class Inference:
                 (head.name or model, _sequence_scores(of_head))
                 for head, of_head in zip(heads, zip(*results, strict=True), strict=True)
             ),
-            jobs=tuple((job, items * each) for job, items in jobs.items()),
+            jobs=tuple((job, items * self.padded_tokens_each) for job, items in jobs.items()),
         )
 
 

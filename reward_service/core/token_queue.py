@@ -209,7 +209,7 @@ class TokenQueue(Generic[W]):
             errand: Short, and raises nothing.
 
         Returns:
-            Whether it is done; it is not where nobody is idle or something waits already.
+            Whether somebody does it; nobody does where nobody is idle or something waits already.
         """
         with self._lock:
             return not self._closed and not self._waiting and self._takers.send(errand)

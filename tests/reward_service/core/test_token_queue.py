@@ -295,7 +295,7 @@ def test_an_errand_is_done_although_the_queue_closes(until: Callable[[Callable[[
     until(lambda: len(queue._takers) == 1)
 
     def errand() -> None:
-        queue.close()  # While it is under way; and again before a second one could begin.
+        queue.close()  # While it is under way.
         with pytest.raises(RuntimeError, match="closed"):
             queue.put([Item(1, "a")])
         done.append("done")
