@@ -11,16 +11,17 @@ the length sort inside a bounded window follows michaelfeil/infinity's.
 import heapq
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import islice
 from math import ceil
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 from reward_service.core.batch_choice import choose_batch
 from reward_service.core.fair_share import FairShare, JobPolicies
 from reward_service.core.queue_room import QueueRoom
 from reward_service.core.takers import Takers
+from reward_service.core.waiting import Lines, W
 from reward_service.errors import OverloadedError
 
 WINDOW_ITEMS = 512
@@ -31,27 +32,6 @@ WINDOW_BATCHES = 32
 
 CONTENTION_S = 10.0
 """For so long after two jobs have sent items in turn, batches are kept short, so that neither waits long."""
-
-
-class Waiting(Protocol):
-    """What the queue must know of an item."""
-
-    @property
-    def length_tokens(self) -> int:
-        """Real tokens of the item."""
-        ...
-
-    @property
-    def job(self) -> str:
-        """The training job that it is for."""
-        ...
-
-    def is_abandoned(self, now_s: float) -> bool:
-        """Whether nobody waits for it any more."""
-        ...
-
-
-W = TypeVar("W", bound=Waiting)
 
 
 class TokenQueue(Generic[W]):
@@ -91,12 +71,12 @@ class TokenQueue(Generic[W]):
         self._policies = policies or JobPolicies()
         self._fair = FairShare(self._policies)
         self._room = QueueRoom(max_items, max_tokens, self._policies)
-        self._waiting: dict[str, deque[W]] = {}
+        self._lines: Lines[W] = Lines()
         self._last_job = ""
         self._contended_until_s = float("-inf")
         self._closed = False
         self._lock = threading.Lock()
-        self._takers = Takers(self._lock, lambda: bool(self._waiting))
+        self._takers = Takers(self._lock, lambda: bool(self._lines))
 
     @property
     def items(self) -> int:
@@ -111,7 +91,7 @@ class TokenQueue(Generic[W]):
     @property
     def batch_tokens(self) -> int:
         """Bound on the padded tokens of a batch as things are; a longer item runs alone."""
-        is_contended = self._clock() < self._contended_until_s or len(self._waiting) > 1
+        is_contended = self._clock() < self._contended_until_s or len(self._lines) > 1
         short = self.short_batch_tokens if is_contended else None
         return self._max_batch_tokens if short is None else min(short, self._max_batch_tokens)
 
@@ -153,7 +133,7 @@ class TokenQueue(Generic[W]):
                 raise RuntimeError("the queue is closed")
             self._check_room(job, len(entries), tokens)
             self._room.add(job, len(entries), tokens)
-            self._waiting.setdefault(job, deque()).extend(entries)
+            self._lines.add(job, entries)
             self._fair.arrive(job)
             if job != self._last_job:
                 if self._last_job:
@@ -172,7 +152,7 @@ class TokenQueue(Generic[W]):
                 raise RuntimeError("the queue is closed")
             for entry in reversed(entries):
                 self._room.add(entry.job, 1, entry.length_tokens)
-                self._waiting.setdefault(entry.job, deque()).appendleft(entry)
+                self._lines.add_first(entry.job, entry)
                 self._fair.arrive(entry.job)
             self._charge(entries, -1)
             self._takers.wake_one()
@@ -190,7 +170,7 @@ class TokenQueue(Generic[W]):
             while taker.errand or not self._closed:
                 if taker.errand:
                     taker.run_errand()
-                elif not self._waiting:
+                elif not self._lines:
                     taker.sleep()
                 elif is_idle() or (idle := self._takers.idle()) is None:
                     if batch := self._take_batch():
@@ -212,7 +192,7 @@ class TokenQueue(Generic[W]):
             Whether somebody does it; nobody does where nobody is idle or something waits already.
         """
         with self._lock:
-            return not self._closed and not self._waiting and self._takers.send(errand)
+            return not self._closed and not self._lines and self._takers.send(errand)
 
     def close(self) -> list[W]:
         """Refuse new entries and wake the takers.
@@ -222,9 +202,9 @@ class TokenQueue(Generic[W]):
         """
         with self._lock:
             self._closed = True
-            left = [entry for entries in self._waiting.values() for entry in entries]
-            for job in list(self._waiting):
-                self._remove(job, set(map(id, self._waiting[job])))
+            left = [entry for job in self._lines for entry in self._lines.of(job)]
+            for job in list(self._lines):
+                self._remove(job, set(map(id, self._lines.of(job))))
             self._takers.wake_all()
         return left
 
@@ -243,11 +223,13 @@ class TokenQueue(Generic[W]):
             self._room.check(job, items, tokens)
         except OverloadedError:
             now_s = self._clock()
-            for other in list(self._waiting):
-                self._remove(other, {id(entry) for entry in self._waiting[other] if entry.is_abandoned(now_s)})
+            for other in list(self._lines):
+                self._remove(other, {id(entry) for entry in self._lines.of(other) if entry.is_abandoned(now_s)})
             self._room.check(job, items, tokens)
 
     def _take_batch(self) -> list[W]:
+        if self.items == 1:
+            return self._take_only()
         due = self._fair.due()
         now_s = self._clock()
         left: dict[str, set[int]] = {job: set() for job in due}
@@ -274,13 +256,26 @@ class TokenQueue(Generic[W]):
             self._remove(job, gone)
         return batch
 
+    def _take_only(self) -> list[W]:
+        """All there is to choose from: an item of a lone caller, most often."""
+        (job,) = self._lines
+        (entry,) = self._lines.of(job)
+        batch = [] if entry.is_abandoned(self._clock()) else [entry]
+        if batch:
+            self._fair.charge(job, entry.length_tokens)
+        self._remove(job, {id(entry)})
+        return batch
+
     def _charge(self, batch: Sequence[W], sign: int = 1) -> None:
         for job, items in Counter(entry.job for entry in batch).items():
             self._fair.charge(job, sign * items * batch[0].length_tokens)
 
     def _window(self, due: Sequence[str], now_s: float, left: dict[str, set[int]], bound: int) -> list[W]:
         """The items that are due first; those that nobody waits for are put into `left`."""
-        streams = [self._in_order(place, job, now_s, left[job]) for place, job in enumerate(due)]
+        streams = [
+            self._lines.in_order(job, place, self._fair.served(job), self._policies.of(job).weight, now_s, left[job])
+            for place, job in enumerate(due)
+        ]
         window: list[W] = []
         tokens = 0
         for *_, entry in islice(heapq.merge(*streams), WINDOW_ITEMS):
@@ -290,31 +285,8 @@ class TokenQueue(Generic[W]):
                 break
         return window
 
-    def _in_order(self, place: int, job: str, now_s: float, gone: set[int]) -> Iterator[tuple[float, int, int, W]]:
-        """A job's items, each with what the job will have been served when it is due."""
-        due = self._fair.served(job)
-        weight = self._policies.of(job).weight
-        for index, entry in enumerate(self._waiting[job]):
-            if entry.is_abandoned(now_s):
-                gone.add(id(entry))
-            else:
-                yield due, place, index, entry
-                due += entry.length_tokens / weight
-
     def _remove(self, job: str, gone: set[int]) -> None:
         """Take entries, by their ids, out of a job's."""
-        entries = self._waiting[job]
-        kept: list[W] = []
-        tokens = left = 0
-        while left < len(gone):
-            entry = entries.popleft()
-            if id(entry) in gone:
-                left += 1
-                tokens += entry.length_tokens
-            else:
-                kept.append(entry)
-        entries.extendleft(reversed(kept))
-        self._room.remove(job, left, tokens)
-        if not entries:
-            del self._waiting[job]
+        self._room.remove(job, len(gone), self._lines.remove(job, gone))
+        if job not in self._lines:
             self._fair.leave(job)

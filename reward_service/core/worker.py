@@ -79,7 +79,7 @@ class Worker:
     @property
     def estimated_wait_s(self) -> float:
         """How long what waits will take, as learned; 0 before the first batch."""
-        return self._seconds(self.queue.tokens)
+        return self._seconds(self.queue.tokens, self._busy_s())
 
     def wait_s(self, job: str, items: int = 0) -> tuple[float, float]:
         """How long a job's items will wait and take.
@@ -93,7 +93,11 @@ class Worker:
             before the first batch.
         """
         tokens = round(items * self.cost.cost.item_tokens)
-        return self._seconds(self.queue.tokens_until_done(job, tokens)), self._seconds(tokens, busy=False)
+        busy_s = self._busy_s()
+        own_s = self._seconds(tokens, [0.0] * len(busy_s))
+        if not self.queue.items and not any(busy_s):
+            return own_s, own_s
+        return self._seconds(self.queue.tokens_until_done(job, tokens), busy_s), own_s
 
     def warm_up(self) -> None:
         """Run one input through each backend and check that its output fits the heads.
@@ -147,9 +151,12 @@ class Worker:
             if all(replica.join(max(0.0, give_up_s - time.monotonic())) for replica in replicas):
                 division.close()
 
-    def _seconds(self, tokens: float, *, busy: bool = True) -> float:
-        """How long so many tokens take on the replicas that live, after the batches at hand."""
-        busy_s = sorted(replica.remaining_s if busy else 0.0 for replica in self.replicas if replica.alive)
+    def _busy_s(self) -> list[float]:
+        """How long each replica that lives is at work still, shortest first."""
+        return sorted(replica.remaining_s for replica in self.replicas if replica.alive)
+
+    def _seconds(self, tokens: float, busy_s: Sequence[float]) -> float:
+        """How long so many tokens take on replicas that are free after so long, shortest first."""
         if not tokens or not busy_s:
             return 0.0
         # Who is free first begins first, and all end together.

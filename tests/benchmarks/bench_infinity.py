@@ -68,12 +68,14 @@ def start_infinity(program: str, folder: Path, threads: int) -> tuple[subprocess
 def start_service(
     published: Published, store: Path, runtime: str, folder: Path, threads: int
 ) -> tuple[subprocess.Popen[bytes], str]:
-    """Start the service on one runtime; `auto` is the fastest of what passed the gate."""
+    """Start the service on one runtime, such as `torch` (fp32), `openvino-bf16`, or `auto`: the fastest that passed."""
     own = folder / runtime
     own.mkdir()
-    precision = {} if runtime == "auto" else {"precision": "fp32"}
-    models = [{"name": published.name, "runtime": runtime, **precision}]
-    settings = {"store": str(store), "models": models, "cache": {"memory_bytes": 0}, "batching": {"threads": threads}}
+    name, _, precision = runtime.partition("-")
+    model = {"name": published.name, "runtime": name}
+    if name != "auto":
+        model["precision"] = precision or "fp32"
+    settings = {"store": str(store), "models": [model], "cache": {"memory_bytes": 0}, "batching": {"threads": threads}}
     process, url = serve(settings, own)
     loaded = re.search(r"loaded (\S+ on \S+)", (own / "service.log").read_text())
     print(f"service, {runtime}: {loaded.group(1) if loaded else 'not loaded'}")
@@ -125,12 +127,8 @@ def measure(wanted: argparse.Namespace, folder: Path) -> None:
     tokens = sum(one.length_tokens for one in encoded)
     theirs = sum(len(tokenizer.encode(text).ids) for text in texts)
     print(f"{len(items)} answers, {tokens} tokens for the service, {theirs} for infinity-emb, {wanted.threads} threads")
-    if "auto" in wanted.runtimes:
-        open_all(published, given, wanted.threads, wanted.only)
-    elif "onnxruntime" in wanted.runtimes:
-        from reward_service.training.export import export
-
-        export(published)
+    named = [runtime if "-" in runtime else f"{runtime}-fp32" for runtime in wanted.runtimes if runtime != "auto"]
+    open_all(published, given, wanted.threads, wanted.only if "auto" in wanted.runtimes else named)
     servers = {f"service, {r}": start_service(published, store, r, folder, wanted.threads) for r in wanted.runtimes}
     infinity = start_infinity(wanted.infinity, folder, wanted.threads)
     try:
