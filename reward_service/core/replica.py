@@ -132,12 +132,14 @@ class Replica:
 
     def _break(self, held: Sequence[Entry]) -> None:
         self._broken = True
-        fail_entries(self._model, held)
         with self._telling:
             is_first, self._told = not self._told, True
-        if is_first:
-            logger.critical("a worker of model %s ended unexpectedly", self._model)
-            self._on_broken()
+        try:
+            if is_first:
+                logger.critical("a worker of model %s ended unexpectedly", self._model)
+                self._on_broken()
+        finally:
+            fail_entries(self._model, held)  # Last, so that whoever hears of it finds it true.
 
     def _run_next(self, held: list[Entry]) -> bool:
         """Run one batch; False once there is none.
@@ -164,6 +166,10 @@ class Replica:
                 self._put_back(held)
                 return False
             ran = self._infer_wanted(held, batch)
+            if len(held) == 1 and not self._queue.items:
+                # Nobody else needs the backend now; the other thread, once awake, takes its time from this one.
+                self._hand_out(ran)
+                ran = None
         except BaseException:
             self._broken = True  # before the other thread gets its turn
             raise

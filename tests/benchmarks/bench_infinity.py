@@ -2,7 +2,8 @@
 
 infinity-emb has no segments and no per-segment scores; it gets each input as one text for `/embeddings`, on its torch
 engine in fp32, with nearly the same tokens (the segments' separators are in the text; both counts are
-printed). Both servers are asked in turn, round after round.
+printed). All servers are asked in turn, round after round. Items a second are compared, and the servers' CPU time an
+item (Linux only), which other work on the machine disturbs less.
 infinity-emb needs an environment of its own, since it wants older packages:
 
     python -m venv /tmp/inf && /tmp/inf/bin/pip install "infinity-emb[server,torch]"
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import httpx
 from bench_runtimes import SHARED, make_items, open_all, publish_minilm, read_items
+from bench_service import cpu_seconds
 from serving import own_connections, serve
 
 from reward_proto import ScoreReply
@@ -33,6 +35,7 @@ from reward_service.registry.store import Published
 from reward_service.training.samples import fitting_items
 
 LOADS = {"8 clients x 16 items": (8, 16), "32 clients x 1 item": (32, 1)}
+OTHER = "infinity-emb, torch"
 START_TIMEOUT_S = 300.0
 MAX_TOKENS = 512
 
@@ -132,7 +135,7 @@ def measure(wanted: argparse.Namespace, folder: Path) -> None:
     servers = {f"service, {r}": start_service(published, store, r, folder, wanted.threads) for r in wanted.runtimes}
     infinity = start_infinity(wanted.infinity, folder, wanted.threads)
     try:
-        compare(wanted, items, texts, published.name, {name: url for name, (_, url) in servers.items()}, infinity[1])
+        compare(wanted, items, texts, published.name, servers, infinity)
     finally:
         for process, _ in (*servers.values(), infinity):
             process.terminate()
@@ -140,25 +143,39 @@ def measure(wanted: argparse.Namespace, folder: Path) -> None:
 
 
 def compare(
-    wanted: argparse.Namespace, items: list[TextItem], texts: list[str], name: str, services: dict[str, str], other: str
+    wanted: argparse.Namespace,
+    items: list[TextItem],
+    texts: list[str],
+    name: str,
+    services: dict[str, tuple[subprocess.Popen[bytes], str]],
+    other: tuple[subprocess.Popen[bytes], str],
 ) -> None:
-    """Print items a second of each server, and the ratio to infinity-emb's in the same round."""
+    """Print items a second and CPU time an item of each server, and the ratios to infinity-emb's in the same round."""
     for load, (clients, size) in LOADS.items():
-        asked = {server: (url, "/v1/score", service_bodies(items, size, name)) for server, url in services.items()}
-        asked["infinity-emb, torch"] = (other, "/embeddings", infinity_bodies(texts, size))
+        asked = {
+            server: (*started, "/v1/score", service_bodies(items, size, name)) for server, started in services.items()
+        }
+        asked[OTHER] = (*other, "/embeddings", infinity_bodies(texts, size))
         took_s: dict[str, list[float]] = {server: [] for server in asked}
+        cpu_s: dict[str, list[float]] = {server: [] for server in asked}
         for number in range(wanted.rounds + 1):
-            for server, (url, path, bodies) in asked.items():
+            for server, (process, url, path, bodies) in asked.items():
                 warm_up = number == 0
+                before_s = cpu_seconds(process.pid)
                 seconds = asyncio.run(send(url, path, bodies[: 64 // size] if warm_up else bodies, clients))
                 if not warm_up:
                     took_s[server].append(seconds)
-        base = took_s["infinity-emb, torch"]
+                    cpu_s[server].append(cpu_seconds(process.pid) - before_s)
         print(load)
-        for server, seconds in took_s.items():
-            ratio = statistics.median(theirs / ours for ours, theirs in zip(seconds, base, strict=True))
-            rate = len(items) / statistics.median(seconds)
-            print(f"  {server}: {rate:.1f} items/s, {ratio:.2f} of infinity-emb")
+        for server in asked:
+            ratios = [theirs / ours for ours, theirs in zip(took_s[server], took_s[OTHER], strict=True)]
+            saved = statistics.median(theirs / ours for ours, theirs in zip(cpu_s[server], cpu_s[OTHER], strict=True))
+            rate, cpu_ms = len(items) / statistics.median(took_s[server]), 1000 * statistics.median(cpu_s[server])
+            print(
+                f"  {server}: {rate:.1f} items/s, {statistics.median(ratios):.2f} of infinity-emb"
+                f" ({min(ratios):.2f} to {max(ratios):.2f}),"
+                f" CPU {cpu_ms / len(items):.1f} ms an item, {saved:.2f} times less"
+            )
 
 
 def main() -> None:

@@ -5,12 +5,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DEBIAN_PACKAGES = {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}
 TIMEOUT_S = 180.0
+
+
+@pytest.fixture
+def services() -> dict[str, Any]:
+    """The services of compose.yaml."""
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    return found
 
 
 @pytest.fixture

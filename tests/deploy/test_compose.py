@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from reward_service.config import ServiceSettings, load_settings
@@ -14,12 +13,6 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 
 def read(path: str) -> Any:
     return yaml.safe_load((DEPLOY / path).read_text(encoding="utf-8"))
-
-
-@pytest.fixture
-def services() -> dict[str, Any]:
-    found: dict[str, Any] = read("compose.yaml")["services"]
-    return found
 
 
 def port_of(services: dict[str, Any], address: str) -> bool:

@@ -109,13 +109,6 @@ def start(image: Image, store: Path, tmp_path: Path) -> Iterator[Callable[..., C
         container.kill()
 
 
-def compose() -> dict[str, Any]:
-    service: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"][
-        "reward-service"
-    ]
-    return service
-
-
 def score(container: Container) -> ScoreReply:
     status, reply = container.request("/v1/score", {"items": [ITEM]})
     assert status == 200, reply
@@ -162,9 +155,11 @@ def test_the_image_has_neither_torch_nor_transformers(start: Callable[..., Conta
         assert found == 0 or f"No module named '{name}'" in asked.stderr
 
 
-def test_it_drains_and_ends_in_the_time_that_compose_gives(start: Callable[..., Container]) -> None:
+def test_it_drains_and_ends_in_the_time_that_compose_gives(
+    start: Callable[..., Container], services: dict[str, Any]
+) -> None:
     container = start()
-    grace_s = float(compose()["stop_grace_period"].removesuffix("s"))
+    grace_s = float(services["reward-service"]["stop_grace_period"].removesuffix("s"))
     assert container.stop(grace_s) == 0
     said = container.log.read_text()
     assert "SIGTERM: draining, 0 requests at work" in said
@@ -172,10 +167,10 @@ def test_it_drains_and_ends_in_the_time_that_compose_gives(start: Callable[..., 
 
 
 def test_settings_may_keep_files_in_the_one_writable_folder(
-    start: Callable[..., Container], image: Image, tmp_path: Path
+    start: Callable[..., Container], image: Image, services: dict[str, Any], tmp_path: Path
 ) -> None:
     state = image.config["WorkingDir"]
-    assert [mount for mount in compose()["volumes"] if mount.endswith(f":{state}")]
+    assert [mount for mount in services["reward-service"]["volumes"] if mount.endswith(f":{state}")]
     settings = yaml.safe_load((ROOT / "deploy" / "configs" / "service-container.yaml").read_text())
     for name in ("cache", "ledger", "annotate"):
         settings[name] = {"path": f"{state}/{name}.db"}
