@@ -20,7 +20,11 @@ class Division:
 
     def __init__(self, whole: Backend) -> None:
         self.whole = whole
-        self.lanes = (isinstance(whole, DivisibleBackend) and tuple(whole.lanes())) or (whole,)
+        try:
+            self.lanes = (isinstance(whole, DivisibleBackend) and tuple(whole.lanes())) or (whole,)
+        except BaseException:
+            whole.close()
+            raise
         self._running = 0
         self._lock = threading.Lock()
 

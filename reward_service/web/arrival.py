@@ -6,12 +6,15 @@ other.
 
 import asyncio
 import logging
+import uuid
 from typing import Any, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from reward_proto.errors import ErrorCode
 from reward_service.errors import DeadlineExceededError, OverloadedError
+from reward_service.web.error_map import error_response
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +157,16 @@ class PromptProtocol(HttpToolsProtocol):
             self._wait_for_head()
         else:
             self._stop_waiting()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in the shape of all errors, where uvicorn would as plain text, and close."""
+        request_id = uuid.uuid4().hex
+        reply = error_response(request_id, ErrorCode.INVALID_REQUEST, msg, status=400)
+        own = [(b"x-request-id", request_id.encode()), (b"connection", b"close")]
+        headers = [*self.server_state.default_headers, *reply.raw_headers, *own]
+        head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + bytes(reply.body))
+        self.transport.close()
 
     def on_headers_complete(self) -> None:
         """A head is there."""

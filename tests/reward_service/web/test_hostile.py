@@ -8,12 +8,14 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from reward_proto.errors import ErrorReply
 from reward_service.core.segment import MAX_SEGMENTS
 
 TIMEOUT_S = 30.0
@@ -315,6 +317,20 @@ def test_what_is_no_http_is_refused(sent: bytes, http: httpx.Client, service: An
         except ConnectionError:
             return
     assert reply == b"" or 400 <= int(reply.split()[1]) < 500
+
+
+def test_what_is_no_http_is_answered_in_the_shape_of_all_errors(http: httpx.Client, service: Any) -> None:
+    two_lengths = "Content-Length: 5\r\nTransfer-Encoding: chunked"  # The way to smuggle a request past a proxy.
+    with connect(service.url) as connection:
+        connection.sendall(f"POST /v1/score HTTP/1.1\r\nHost: a\r\n{two_lengths}\r\n\r\n0\r\n\r\n".encode())
+        reply = HTTPResponse(connection)
+        reply.begin()
+        body = reply.read()
+        assert connection.recv(1) == b"", "the connection is closed"
+    error = ErrorReply.model_validate_json(body).error
+    assert (reply.status, error.code, error.retryable) == (400, "invalid_request", False)
+    assert error.request_id == reply.headers["X-Request-Id"]
+    assert http.get("/healthz").status_code == 200
 
 
 POST_CHUNKED = b"POST /v1/score HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
