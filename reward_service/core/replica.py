@@ -40,6 +40,10 @@ PATIENCE_S = 1.0
 """So long after the backend was expected to be free its next batch waits for it. Then it goes back to the queue: others
 may have time, and this one may never be free."""
 
+STUCK_S, STUCK_FACTOR = 60.0, 10.0
+"""An inference that is late by so much, and by so many times what it was expected to take, is taken to hang, as on a
+device that answers no more. Until it is over its worker counts as dead."""
+
 THREADS = 2
 
 
@@ -87,6 +91,7 @@ class Replica:
         self._free = threading.Event()
         self._free.set()
         self._busy_until_s = 0.0
+        self._stuck_from_s = 0.0
         self._last_end_s = 0.0
         self._threads = [
             threading.Thread(target=self._run, name=f"worker-{model}-{index}", daemon=True) for index in range(THREADS)
@@ -94,8 +99,9 @@ class Replica:
 
     @property
     def alive(self) -> bool:
-        """Whether batches are being run."""
-        return not self._broken and all(thread.is_alive() for thread in self._threads)
+        """Whether batches are being run, and none of them hangs."""
+        hangs = not self._free.is_set() and time.monotonic() >= self._stuck_from_s
+        return not self._broken and not hangs and all(thread.is_alive() for thread in self._threads)
 
     @property
     def remaining_s(self) -> float:
@@ -196,6 +202,7 @@ class Replica:
         # While nothing was learned the other thread waits until the inference is over.
         expected_s = self._cost.cost.of_batch(int(batch.input_ids.size)) / lanes
         self._busy_until_s = time.monotonic() + (expected_s or math.inf)
+        self._stuck_from_s = self._busy_until_s + max(STUCK_S, STUCK_FACTOR * expected_s)
         self._free.clear()
 
     def _infer_wanted(self, held: Sequence[Entry], batch: Batch) -> Inference | Failure | None:

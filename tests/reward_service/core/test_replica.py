@@ -1,7 +1,7 @@
 """Two threads on one backend that the test holds: what is chosen when, and what becomes of it."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -73,11 +73,14 @@ class Rig:
         assert self.entered.acquire(timeout=TIMEOUT_S)
 
     def until_items(self, items: int) -> None:
+        self.until(lambda: self.queue.items == items)
+
+    def until(self, holds: Callable[[], bool]) -> None:
         for _ in range(int(TIMEOUT_S / 0.001)):
-            if self.queue.items == items:
+            if holds():
                 return
             threading.Event().wait(0.001)
-        raise AssertionError(f"{self.queue.items} items wait")
+        raise AssertionError(f"{self.queue.items} items wait, alive: {self.replica.alive}")
 
     def go_on(self) -> None:
         for _ in range(100):
@@ -122,6 +125,32 @@ def test_nothing_is_chosen_while_the_backend_is_busy_for_long(rigs: list[Rig], p
     rig.release.release()
     assert done.wait(TIMEOUT_S)
     assert isinstance(light.results[0], tuple)
+
+
+@pytest.mark.parametrize(("predicted_s", "is_alive"), [(1e-6, False), (1000.0, True), (0.0, True)])
+def test_a_hung_inference_counts_as_dead_until_it_is_over(
+    rigs: list[Rig], monkeypatch: pytest.MonkeyPatch, predicted_s: float, is_alive: bool
+) -> None:
+    """One that may take as long does not, nor one of which nothing is known."""
+    monkeypatch.setattr("reward_service.core.replica.STUCK_S", 0.01)
+    rigs.append(rig := Rig(predicted_s))
+    rig.replica.start()
+    _, done = rig.put()
+    rig.until_infers()
+    threading.Event().wait(0.05)
+    assert rig.replica.alive is is_alive
+    rig.release.release()
+    assert done.wait(TIMEOUT_S)
+    rig.until(lambda: rig.replica.alive)
+
+
+def test_an_inference_that_is_a_little_late_is_not_hung(rigs: list[Rig]) -> None:
+    rigs.append(rig := Rig(predicted_s=1e-6))
+    rig.replica.start()
+    rig.put()
+    rig.until_infers()
+    threading.Event().wait(0.05)
+    assert rig.replica.alive
 
 
 def test_what_is_abandoned_after_it_was_chosen_is_not_computed(rigs: list[Rig]) -> None:
