@@ -20,11 +20,7 @@ class Division:
 
     def __init__(self, whole: Backend) -> None:
         self.whole = whole
-        try:
-            self.lanes = (isinstance(whole, DivisibleBackend) and tuple(whole.lanes())) or (whole,)
-        except BaseException:
-            whole.close()
-            raise
+        self.lanes = (isinstance(whole, DivisibleBackend) and tuple(whole.lanes())) or (whole,)
         self._running = 0
         self._lock = threading.Lock()
 

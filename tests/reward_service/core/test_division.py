@@ -1,7 +1,5 @@
 from collections.abc import Sequence
 
-import pytest
-
 from reward_proto.models import ModelKind
 from reward_service.backends.fake_backend import FakeBackend
 from reward_service.core.backend import Backend, divide
@@ -70,17 +68,6 @@ def test_the_whole_and_every_lane_are_closed() -> None:
     one, two = Closable(), Closable()
     Division(whole := Divisible([one, two])).close()
     assert (whole.closed, one.closed, two.closed) == (1, 1, 1)
-
-
-def test_where_lanes_cannot_be_opened_the_whole_is_closed() -> None:
-    class NoRoom(Closable):
-        def lanes(self) -> Sequence[Backend]:
-            raise MemoryError
-
-    whole = NoRoom()
-    with pytest.raises(MemoryError):
-        Division(whole)
-    assert whole.closed == 1
 
 
 def test_lanes_use_the_threads_that_there_are() -> None:
