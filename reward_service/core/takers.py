@@ -77,9 +77,9 @@ class Takers:
             taker.wake()
 
     def send(self, errand: Callable[[], None]) -> bool:
-        """Wake one that is idle to do something; False if none is."""
-        taker = self.idle()
-        if taker is None or taker.errand is not None:
+        """Wake one that is free to do something; False if none is."""
+        taker = self.free()
+        if taker is None:
             return False
         taker.errand = errand
         taker.wake()
@@ -89,6 +89,10 @@ class Takers:
         """There will be nothing more."""
         for taker in self._present:
             taker.wake()
+
+    def free(self) -> Taker | None:
+        """One that is idle and not on an errand."""
+        return next((taker for taker in self._present if taker.errand is None and taker.is_idle()), None)
 
     def idle(self) -> Taker | None:
         """One that would begin at once."""

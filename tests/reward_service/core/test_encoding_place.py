@@ -29,7 +29,7 @@ class Watched:
 
 
 def idle(rig: Rig, until: Until) -> None:
-    until(lambda: rig.fine.worker.queue._takers.idle() is not None)
+    until(lambda: rig.fine.worker.queue._takers.free() is not None)
 
 
 def test_an_idle_worker_encodes_what_is_short(make_rig: Callable[..., Rig], until: Until) -> None:
