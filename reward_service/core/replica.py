@@ -172,10 +172,6 @@ class Replica:
                 self._put_back(held)
                 return False
             ran = self._infer_wanted(held, batch)
-            if len(held) == 1 and not self._queue.items:
-                # Nobody else needs the backend now; the other thread, once awake, takes its time from this one.
-                self._hand_out(ran)
-                ran = None
         except BaseException:
             self._broken = True  # before the other thread gets its turn
             raise

@@ -261,8 +261,7 @@ class TokenQueue(Generic[W]):
         (job,) = self._lines
         (entry,) = self._lines.of(job)
         batch = [] if entry.is_abandoned(self._clock()) else [entry]
-        if batch:
-            self._fair.charge(job, entry.length_tokens)
+        self._charge(batch)
         self._remove(job, {id(entry)})
         return batch
 

@@ -10,10 +10,11 @@ import uuid
 from typing import Any, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from reward_proto.errors import ErrorCode
 from reward_service.errors import DeadlineExceededError, OverloadedError
+from reward_service.web.context import REQUEST_ID_HEADER
 from reward_service.web.error_map import error_response
 
 logger = logging.getLogger(__name__)
@@ -162,10 +163,10 @@ class PromptProtocol(HttpToolsProtocol):
         """Answer what is no HTTP in the shape of all errors, where uvicorn would as plain text, and close."""
         request_id = uuid.uuid4().hex
         reply = error_response(request_id, ErrorCode.INVALID_REQUEST, msg, status=400)
-        own = [(b"x-request-id", request_id.encode()), (b"connection", b"close")]
-        headers = [*self.server_state.default_headers, *reply.raw_headers, *own]
+        reply.headers.update({REQUEST_ID_HEADER: request_id, "Connection": "close"})
+        headers = [*self.server_state.default_headers, *reply.raw_headers]
         head = b"".join(b"%b: %b\r\n" % header for header in headers)
-        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + bytes(reply.body))
+        self.transport.write(STATUS_LINE[reply.status_code] + head + b"\r\n" + bytes(reply.body))
         self.transport.close()
 
     def on_headers_complete(self) -> None:

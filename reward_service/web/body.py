@@ -41,18 +41,15 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     size = 0
     too_large = declared.isdecimal() and int(declared) > max_bytes
     try:
-        more = True
-        while more and size <= max_bytes + DISCARDED_BYTES:
-            message = await request.receive()
-            if message["type"] != "http.request":
-                raise ClientDisconnect
-            chunk, more = message.get("body", b""), message.get("more_body", False)
+        async for chunk in request.stream():
             size += len(chunk)
             too_large = too_large or size > max_bytes
-            if too_large:
-                chunks.clear()
-            else:
+            if not too_large:
                 chunks.append(chunk)
+                continue
+            chunks.clear()
+            if size > max_bytes + DISCARDED_BYTES:
+                break
     except DeadlineExceededError:
         if not too_large:  # What is too large is so, whether its rest comes in time or not.
             raise
