@@ -71,13 +71,11 @@ def start_infinity(program: str, folder: Path, threads: int) -> tuple[subprocess
 def start_service(
     published: Published, store: Path, runtime: str, folder: Path, threads: int
 ) -> tuple[subprocess.Popen[bytes], str]:
-    """Start the service on one runtime, such as `torch` (fp32), `openvino-bf16`, or `auto`: the fastest that passed."""
+    """Start the service on one runtime, such as `openvino-bf16`, or `auto`: the fastest that passed."""
     own = folder / runtime
     own.mkdir()
     name, _, precision = runtime.partition("-")
-    model = {"name": published.name, "runtime": name}
-    if name != "auto":
-        model["precision"] = precision or "fp32"
+    model = {"name": published.name, "runtime": name} | ({"precision": precision} if precision else {})
     settings = {"store": str(store), "models": [model], "cache": {"memory_bytes": 0}, "batching": {"threads": threads}}
     process, url = serve(settings, own)
     loaded = re.search(r"loaded (\S+ on \S+)", (own / "service.log").read_text())
@@ -130,8 +128,7 @@ def measure(wanted: argparse.Namespace, folder: Path) -> None:
     tokens = sum(one.length_tokens for one in encoded)
     theirs = sum(len(tokenizer.encode(text).ids) for text in texts)
     print(f"{len(items)} answers, {tokens} tokens for the service, {theirs} for infinity-emb, {wanted.threads} threads")
-    named = [runtime if "-" in runtime else f"{runtime}-fp32" for runtime in wanted.runtimes if runtime != "auto"]
-    open_all(published, given, wanted.threads, wanted.only if "auto" in wanted.runtimes else named)
+    open_all(published, given, wanted.threads, () if "auto" in wanted.runtimes else wanted.runtimes)
     servers = {f"service, {r}": start_service(published, store, r, folder, wanted.threads) for r in wanted.runtimes}
     infinity = start_infinity(wanted.infinity, folder, wanted.threads)
     try:
@@ -186,8 +183,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=400)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--runtimes", nargs="+", default=["torch", "onnxruntime", "auto"])
-    parser.add_argument("--only", nargs="+", default=(), help="what `auto` chooses from, such as openvino-bf16")
+    parser.add_argument("--runtimes", nargs="+", default=["torch-fp32", "onnxruntime-fp32", "auto"])
     with tempfile.TemporaryDirectory() as folder:
         measure(parser.parse_args(), Path(folder))
 
