@@ -62,9 +62,10 @@ def quantize_for_openvino(traced: Path, target: Path, *, outputs: int) -> None:
         target: Where the graph with 8-bit weights is written.
         outputs: Logits of a token or text; the product that gives them stays in fp32.
     """
-    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
-
     from reward_service.backends.openvino_backend import QUANTIZED_GROUP
+
+    with _quiet():  # The import alone has the root logger print what every library of the process logs.
+        from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
     model = onnx.load(str(traced))
     wanted = set(_weight_products(traced, outputs))
@@ -101,10 +102,14 @@ class _Inputs:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Both quantizers log each of their steps."""
-    was_disabled = logging.root.manager.disable
+    """Both quantizers log each of their steps, and one of them sets up the root logger for that."""
+    root = logging.root
+    was_disabled, level, handlers = root.manager.disable, root.level, list(root.handlers)
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
         logging.disable(was_disabled)
+        root.setLevel(level)
+        for added in [handler for handler in root.handlers if handler not in handlers]:
+            root.removeHandler(added)

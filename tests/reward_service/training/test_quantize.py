@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +70,17 @@ def test_neighbours_do_not_move_onnxruntimes_scores(traced: Path) -> None:
     for row in range(len(ids)):
         alone = backend.infer(Batch(ids[row : row + 1], np.ones_like(ids[:1])))[0]
         np.testing.assert_allclose(together[row], alone, atol=1e-5)
+
+
+def test_it_leaves_the_root_logger_alone(traced: Path) -> None:
+    code = f"""
+import logging
+from pathlib import Path
+from reward_service.training.quantize import quantize_for_openvino
+quantize_for_openvino(Path({str(traced)!r}), Path({str(traced.with_name("int8.onnx"))!r}), outputs={CLASSES})
+logging.getLogger("httpx").info("a request")
+print(logging.getLevelName(logging.root.level), logging.root.handlers)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("WARNING []")
+    assert "a request" not in done.stderr
