@@ -255,16 +255,21 @@ def run_rounds(
 
 
 def compare_alone(model: str, texts: list[str], inputs: list[Encoded], pad_id: int, backend: Backend, url: str) -> None:
-    """One caller, one item at a time: each text to the bare session and to the service, one after the other."""
+    """One caller, one item at a time: each text to the bare session and to the service, one after the other.
+
+    Twice, of which the second time counts: the first time a runtime meets a length it may have code to make for it.
+    """
     raw_ms, served_ms = [], []
+    asked = list(zip(make_bodies(model, texts, 1)[:ALONE_ITEMS], inputs, strict=False))
     with httpx.Client(base_url=url, timeout=120) as http:
-        for body, item in zip(make_bodies(model, texts, 1)[:ALONE_ITEMS], inputs, strict=False):
+        for body, item in asked * 2:
             begin_s = time.perf_counter()
             backend.infer(collate([item], pad_id))
             raw_ms.append(1000 * (time.perf_counter() - begin_s))
             begin_s = time.perf_counter()
             http.post("/v1/score", content=body).raise_for_status()
             served_ms.append(1000 * (time.perf_counter() - begin_s))
+    del raw_ms[: len(asked)], served_ms[: len(asked)]
     more_ms = statistics.median(served - raw for raw, served in zip(raw_ms, served_ms, strict=True))
     print(
         f"one caller, one item: median {statistics.median(served_ms):.1f} ms, raw {statistics.median(raw_ms):.1f} ms,"
