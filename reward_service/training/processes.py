@@ -5,12 +5,17 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import torch
+
+# Imported while there is a group, as by an optimizer's first step, it would keep the group for ever: its functions have
+# it as a default. The group's threads would outlive it then, and can abort the process at its end.
+import torch.distributed.nn
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from reward_service.config import is_lone_process_of_several
 from reward_service.errors import ConfigError
+from reward_service.training.interrupt import InterruptedTrainingError
 
 T = TypeVar("T")
 
@@ -53,7 +58,8 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.count > 1 and error is None:  # After an error the others may be gone, and the launcher ends them.
+        # They stop together; after another error the others may be gone, and the launcher ends them.
+        if self.count > 1 and (error is None or isinstance(error, InterruptedTrainingError)):
             self._state.destroy_process_group()
 
     @property

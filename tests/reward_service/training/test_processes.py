@@ -40,6 +40,23 @@ with Processes("cpu") as here:
 print("done", rank)
 """
 
+PARTING = """
+import contextlib
+from pathlib import Path
+import torch
+from reward_service.training.interrupt import InterruptedTrainingError
+from reward_service.training.processes import Processes
+
+with contextlib.suppress(InterruptedTrainingError), Processes("cpu") as here:
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.sum().backward()
+    here.sum_gradients([weight])
+    torch.optim.AdamW([weight]).step()
+    {end}
+names = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
+assert not [name for name in names if "gloo" in name], names
+"""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -70,6 +87,13 @@ def end(started: list[subprocess.Popen[str]]) -> list[int]:
 def test_two_processes(tmp_path: Path) -> None:
     assert end(launch([sys.executable, "-c", SCRIPT], tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
     assert "done 1" in (tmp_path / "log-1").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for the threads")
+@pytest.mark.parametrize("ending", ["pass", "raise InterruptedTrainingError"])
+def test_no_thread_of_the_group_outlives_it(tmp_path: Path, ending: str) -> None:
+    started = launch([sys.executable, "-c", PARTING.format(end=ending)], tmp_path)
+    assert end(started) == [0, 0], (tmp_path / "log-0").read_text()
 
 
 def test_one_process_talks_to_itself() -> None:
